@@ -1,0 +1,747 @@
+"""DanQ: annotate the function of DNA from its sequence alone (Quang & Xie 2016).
+
+    one-hot (1000, 4) -> conv motif scan -> max-pool -> BLSTM -> dense -> 919 probabilities
+
+    python danq.py                                   train, test: data/{train,valid,test}.mat -> runs/danq/
+    python danq.py --limit 8000 --epochs 4           the first 8,000 windows, both strands
+    python danq.py --make-demo-data data-demo        write a small SIMULATED data set in DeepSEA's layouts
+
+Writes args.json, history.csv (a row an epoch), model.keras (the best epoch), metrics.csv (a row a label) and
+summary.json into --out-dir, and a bit-packed copy of the data into packed/ beside it. On the whole DeepSEA bundle
+(4.4 million sequences, 919 labels) the paper reports a mean test AUROC of 0.938 after days on a 2015 GPU; on two
+CPU cores the full network trains at about 43 sequences a second.
+
+superq.py imports its data, training loop, scoring and bookkeeping from here.
+"""
+import argparse
+import contextlib
+import csv
+import hashlib
+import json
+import math
+import os
+import platform
+import resource
+import sys
+import time
+from collections import namedtuple
+from importlib.metadata import version
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")      # silence TensorFlow's start-up chatter
+
+import h5py
+import keras
+import numpy as np
+import scipy.io
+from keras import layers
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+LENGTH = 1000                                           # bases in a sequence
+BASES = "AGCT"                                          # DeepSEA's order: reversing it complements a base
+SPLITS = ("train", "valid", "test")
+DEEPSEA_BLOCKS = {"DNase": (0, 125), "TF": (125, 815), "histone": (815, 919)}
+MEASURES = ("auroc", "auprc", "f1", "recall_at_10fdr")
+# Test means over 918 labels of the DeepSEA bundle: (all, DNase, TF, histone). Quang & Xie 2016.
+PUBLISHED = {
+    "DeepSEA (2015)": {"auroc": (.9326, .9155, .9478, .8522), "auprc": (.3425, .4443, .3203, .3676)},
+    "DanQ (2016)": {"auroc": (.9384, .9208, .9535, .8596), "auprc": (.3709, .4636, .3520, .3850)},
+    "DanQ-JASPAR (2016)": {"auroc": (.9417, .9246, .9569, .8622), "auprc": (.3794, .4752, .3606, .3883)},
+}
+
+
+class BadInput(Exception):
+    """A fault of the input, told in one line: what is wrong, where, and what to do."""
+
+
+# ---------------------------------------------------------------- data: .mat -> packed bits -> batches
+
+Split = namedtuple("Split", "name X Y n_labels windows strands simulated source")
+Split.__doc__ = """One packed split.
+
+X : memmap (n, 500) uint8, np.packbits of the one-hot (1000, 4);  Y : memmap (n, ceil(K / 8)) uint8, packed labels
+n_labels : K;  windows : rows to score (n / 2 where both strands are there, else n)
+strands : bool, rows windows..n are the reverse complements of rows 0..windows
+"""
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yield a path beside `path` to write to; rename it into place when all went well, remove it otherwise."""
+    path = Path(path)
+    beside = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path, record):
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def progress(total, unit="sequence"):
+    """A progress bar on a terminal, silence elsewhere."""
+    return keras.utils.Progbar(total, verbose=int(sys.stdout.isatty()), unit_name=unit)
+
+
+@contextlib.contextmanager
+def open_mat(path, split):
+    """Yield (X, Y, simulated) of a DeepSEA .mat file, both indexable as the HDF5 layout: (1000, 4, N) and (K, N).
+
+    MATLAB v7.3 is HDF5 and stores axes reversed; MATLAB v5 is read whole (the format caps a variable at 2 GB).
+    Raises BadInput for a missing, broken or misshapen file.
+    """
+    path, keys = Path(path), (f"{split}xdata", f"{split}data")
+    if not path.is_file():
+        raise BadInput(f"{path} is missing: --data-dir must hold train.mat, valid.mat and test.mat "
+                       f"(or make simulated ones: python danq.py --make-demo-data DIR)")
+    with contextlib.ExitStack() as stack:
+        try:
+            if h5py.is_hdf5(path):
+                mat = stack.enter_context(h5py.File(path))
+                X, Y = (mat.get(key) for key in keys)
+            else:
+                mat = scipy.io.loadmat(path, variable_names=keys + ("simulated",))
+                X, Y = (mat[key].T if key in mat else None for key in keys)
+        except OSError as error:
+            raise BadInput(f"{path} cannot be read ({first_line(error)}): copy or download it again") from error
+        except Exception as error:                      # scipy raises whatever the garbage leads it to
+            raise BadInput(f"{path} is not a whole MATLAB v5 or v7.3 file ({first_line(error)}): "
+                           f"copy or download it again") from error
+        check_layout(path, dict(zip(keys, (X, Y))))
+        yield X, Y, "simulated" in mat
+
+
+def first_line(error):
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def check_layout(path, arrays):
+    """Raise BadInput unless the two arrays are (1000, 4, N) and (K, N) with N, K >= 1."""
+    for key, array in arrays.items():
+        if not hasattr(array, "shape"):
+            raise BadInput(f"{path} has no variable {key}: it must hold {' and '.join(arrays)}")
+        if array.dtype.kind not in "buif":
+            raise BadInput(f"{path}: {key} holds {array.dtype}, not numbers")
+    (xkey, X), (ykey, Y) = arrays.items()
+    if len(X.shape) != 3 or X.shape[:2] != (LENGTH, 4) or X.shape[2] < 1:
+        raise BadInput(f"{path}: {xkey} has shape {X.shape} in HDF5 order, must be ({LENGTH}, 4, N) "
+                       f"(in MATLAB N x 4 x {LENGTH})")
+    if len(Y.shape) != 2 or Y.shape[0] < 1 or Y.shape[1] != X.shape[2]:
+        raise BadInput(f"{path}: {ykey} has shape {Y.shape} in HDF5 order, must be (K, {X.shape[2]}): "
+                       f"a column for each of the {X.shape[2]} sequences of {xkey}")
+
+
+def pack_bits(tile):
+    """Pack a 0/1 uint8 array (rows, n) eight rows to a byte: (n, ceil(rows / 8)), equal to np.packbits(tile.T, axis=1).
+
+    Eight whole-array shifts: several times faster than np.packbits along a strided axis.
+    """
+    out = np.zeros((-(-len(tile) // 8), tile.shape[1]), np.uint8)
+    for bit in range(8):
+        plane = tile[bit::8]
+        out[:len(plane)] |= plane << (7 - bit)
+    return out.T
+
+
+def as_bits(tile, where, first):
+    """Check that a tile holds 0 and 1 only and return it as uint8; `first` is its offset in the array `where`."""
+    good = tile <= 1 if tile.dtype.kind in "bu" else (tile == 0) | (tile == 1)
+    if not good.all():
+        at = np.argwhere(~good)[0]
+        place = ", ".join(str(i) for i in at + first)
+        raise BadInput(f"{where} must hold 0 and 1 only, holds {tile[tuple(at)]} at [{place}]: "
+                       f"the file is damaged or not DeepSEA's")
+    return tile.astype(np.uint8, copy=False)
+
+
+def spans(total, chunk, size):
+    """Cut range(total) into (start, stop) of at most `size`, at chunk borders as far as `size` allows."""
+    if size >= chunk:
+        size = size // chunk * chunk
+        return [(i, min(i + size, total)) for i in range(0, total, size)]
+    return [(j, min(j + size, i + chunk, total))
+            for i in range(0, total, chunk) for j in range(i, min(i + chunk, total), size)]
+
+
+def plan_tiles(shape, chunks, itemsize, budget):
+    """Row spans and sequence spans whose tiles stay within `budget` bytes and read each HDF5 chunk once.
+
+    shape : (1000, 4, N) or (K, N);  chunks : the same for a chunk, None for a contiguous array.
+    Whole sequences where chunks are narrow enough; else whole chunks; a chunk larger than the budget in pieces.
+    """
+    rows, n = shape[0], shape[-1]
+    cell = itemsize * (4 if len(shape) == 3 else 1)     # bytes of one row of one sequence
+    per_byte = 2 if len(shape) == 3 else 8              # rows that share a packed byte
+    chunk_rows, chunk_n = (chunks[0], min(chunks[-1], n)) if chunks else (1, 1)
+    step = min(math.lcm(chunk_rows, per_byte), -(-rows // per_byte) * per_byte)
+    whole = budget // (rows * cell)
+    if whole >= chunk_n:
+        return [(0, rows)], spans(n, chunk_n, whole)
+    fit = budget // (chunk_n * cell) // per_byte * per_byte
+    if fit >= step:
+        return spans(rows, step, fit), spans(n, chunk_n, chunk_n)
+    return spans(rows, step, step), spans(n, chunk_n, max(1, budget // (step * cell)))
+
+
+def pack_array(source, wanted, path, where, budget=128 << 20):
+    """Stream the `wanted` sequences of source, (1000, 4, N) or (K, N), to a packed .npy of shape (len(wanted), bytes).
+
+    Memory: a tile of `budget` bytes, packed bits of twice that, and HDF5's own copy of one chunk.
+    """
+    chunks = getattr(source, "chunks", None)
+    if chunks and math.prod(chunks) * source.dtype.itemsize > 4 * budget:
+        raise BadInput(f"{where} has HDF5 chunks of {math.prod(chunks) / 1e9:.1f} GB, too large to read in bounded "
+                       f"memory: rechunk it (h5repack -l CHUNK={'x'.join(map(str, source.shape[:-1]))}x256 IN OUT)")
+    rows, columns = plan_tiles(source.shape, chunks, source.dtype.itemsize, budget)
+    cells = 4 if len(source.shape) == 3 else 1
+    shape = (len(wanted), -(-source.shape[0] * cells // 8))
+    np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    with open(path, "r+b") as file:                     # claim the space now: a full disk would kill a memmap later
+        os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+    bar = progress(len(rows) * len(columns), "tile")
+    for start, stop in columns:
+        lo, hi = np.searchsorted(wanted, (start, stop))
+        pick, held, done = wanted[lo:hi], [], 0
+        for r0, r1 in rows if hi > lo else ():
+            tile = source[r0:r1, ..., pick[0]:pick[-1] + 1]
+            if len(pick) < tile.shape[-1]:
+                tile = tile[..., pick - pick[0]]
+            tile = as_bits(tile, where, [r0] + [0] * (len(tile.shape) - 2) + [pick[0]])
+            held.append(pack_bits(tile.reshape(-1, len(pick))))
+            if r1 == source.shape[0] or sum(part.size for part in held) > 2 * budget:
+                done += write_columns(path, lo, done, held)
+                held = []
+            bar.add(1)
+
+
+def write_columns(path, row, column, parts, block=100_000):
+    """Write packed parts side by side at (row, column) of a packed .npy, in blocks that keep few pages mapped."""
+    width = sum(part.shape[1] for part in parts)
+    for i in range(0, len(parts[0]), block):
+        piece = np.hstack([part[i:i + block] for part in parts])
+        out = np.load(path, mmap_mode="r+")
+        out[row + i:row + i + len(piece), column:column + width] = piece
+    return width
+
+
+def load_split(data_dir, split, packed_dir, limit=None):
+    """Open the packed copy of a split, making it first where there is none or its source changed.
+
+    data_dir : folder of train.mat, valid.mat, test.mat;  packed_dir : where packed copies live
+    limit : first windows to take, each with both strands; None for all
+    Returns a Split. Raises BadInput (missing, broken, misshapen, not 0/1) or OSError (disk full, unwritable).
+    """
+    path = Path(data_dir) / f"{split}.mat"
+    folder = Path(packed_dir) / "-".join(filter(None, [
+        Path(data_dir).resolve().name, hashlib.sha256(str(Path(data_dir).resolve()).encode()).hexdigest()[:8],
+        limit and f"limit{limit}"]))
+    note, files = folder / f"{split}.json", [folder / f"{split}_{key}.npy" for key in "XY"]
+    stat = path.stat() if path.is_file() else None
+    source = {"format": 1, "file": str(path.resolve()), "bytes": stat and stat.st_size, "mtime": stat and stat.st_mtime_ns}
+    facts = json.loads(note.read_text()) if note.is_file() else {}
+    if facts.get("source") != source or not all(file.is_file() for file in files):
+        folder.mkdir(parents=True, exist_ok=True)
+        facts = pack_split(path, split, note, files, source, limit)
+    X, Y = (np.load(file, mmap_mode="r") for file in files)
+    return Split(split, X, Y, facts["n_labels"], facts["windows"], facts["strands"], facts["simulated"], str(path))
+
+
+def pack_split(path, split, note, files, source, limit):
+    """Pack one .mat into two .npy files; its note, written last, marks them whole."""
+    started = time.time()
+    note.unlink(missing_ok=True)
+    with open_mat(path, split) as (X, Y, simulated), contextlib.ExitStack() as stack:
+        n, half = X.shape[-1], X.shape[-1] // 2
+        wanted = np.arange(n)
+        if limit and limit < half:
+            wanted = np.r_[0:limit, half:half + limit]
+        try:
+            for source_array, file, key in zip((X, Y), files, (f"{split}xdata", f"{split}data")):
+                pack_array(source_array, wanted, stack.enter_context(replacing(file)), f"{path}: {key}")
+        except OSError as error:
+            if error.errno is None:                     # h5py's own: a chunk that will not decompress
+                raise BadInput(f"{path} is damaged ({first_line(error)}): copy or download it again") from error
+            raise
+    strands = have_strands(*(np.load(file, mmap_mode="r") for file in files))
+    facts = {"source": source, "n_labels": int(Y.shape[0]), "windows": len(wanted) // (2 if strands else 1),
+             "strands": strands, "simulated": simulated}
+    write_json(note, facts)
+    size = sum(file.stat().st_size for file in files)
+    print(f"packed {path}: {len(wanted):,} of {n:,} sequences x {facts['n_labels']} labels -> {note.parent} "
+          f"({size / 1e6:.1f} MB, {time.time() - started:.1f} s)", flush=True)
+    return facts
+
+
+def have_strands(X, Y, sample=1000):
+    """True where the second half of the rows is the reverse complement of the first, on an even sample of rows."""
+    half = len(X) // 2
+    if len(X) % 2 or not half:
+        return False
+    rows = np.unique(np.linspace(0, half - 1, min(sample, half)).astype(int))
+    forward, backward = onehot(X[rows]), onehot(X[rows + half])
+    return bool((reverse_complement(forward) == backward).all() and (Y[rows] == Y[rows + half]).all())
+
+
+def onehot(X):
+    """Unpack rows of Split.X to one-hot (n, 1000, 4) uint8, columns A, G, C, T; an N is all zeros."""
+    return np.unpackbits(X, axis=1).reshape(-1, LENGTH, 4)
+
+
+def unpack_labels(split, rows=slice(None)):
+    """Labels (n, K) uint8 of some rows of a split."""
+    return np.unpackbits(split.Y[rows], axis=1, count=split.n_labels)
+
+
+def reverse_complement(X):
+    """Reverse complement of one-hot (n, length, 4): in the order A, G, C, T it reverses both axes."""
+    return X[:, ::-1, ::-1]
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of a Split, in an order that is a pure function of (seed, epoch); seed None keeps the file's order.
+
+    target : "labels" for (one-hot, labels), "sequence" for (one-hot, one-hot). Both uint8: the model casts them.
+    """
+
+    def __init__(self, split, batch_size, target="labels", seed=None, epoch=0):
+        super().__init__()
+        self.split, self.batch_size, self.target = split, batch_size, target
+        n = len(split.X)
+        self.order = np.arange(n) if seed is None else np.random.default_rng([seed, epoch]).permutation(n)
+
+    def __len__(self):
+        return -(-len(self.order) // self.batch_size)
+
+    def __getitem__(self, step):
+        rows = self.order[step * self.batch_size:(step + 1) * self.batch_size]
+        X = onehot(self.split.X[rows])
+        return X, X if self.target == "sequence" else unpack_labels(self.split, rows)
+
+
+def load_data(args):
+    """Load the three splits and the label table of --data-dir, and say what is there."""
+    packed_dir = Path(args.out_dir).resolve().parent / "packed"
+    splits = {name: load_split(args.data_dir, name, packed_dir, args.limit) for name in SPLITS}
+    counts = {name: split.n_labels for name, split in splits.items()}
+    if len(set(counts.values())) > 1:
+        raise BadInput(f"{args.data_dir}: the splits differ in their number of labels ({counts}): "
+                       f"they must come from one data set")
+    labels = load_labels(args.data_dir, counts["train"])
+    if any(split.simulated for split in splits.values()):
+        print("SIMULATED data: planted motifs, not genomes. Numbers from it say nothing about real DNA.")
+    for name, split in splits.items():
+        print(f"  {name}: {len(split.X):,} sequences x {split.n_labels} labels, "
+              + (f"{split.windows:,} windows, both strands" if split.strands else
+                 "the second half is NOT the reverse complement of the first: evaluation goes without strand averaging"))
+    return splits, labels
+
+
+def load_labels(data_dir, n_labels):
+    """Label table [(column, assay, name)] from labels.tsv; else DeepSEA's blocks at K = 919; else one block."""
+    path = Path(data_dir) / "labels.tsv"
+    if not path.is_file():
+        assay = {i: name for name, (lo, hi) in DEEPSEA_BLOCKS.items() for i in range(lo, hi)} if n_labels == 919 else {}
+        return [(i, assay.get(i, "labels"), f"label_{i}") for i in range(n_labels)]
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    if [row.get("column") for row in rows] != [str(i) for i in range(n_labels)] or not all(
+            row.get("assay") and row.get("name") for row in rows):
+        raise BadInput(f"{path} must have the columns column, assay, name and a row for each of the "
+                       f"{n_labels} labels in order: mend it or move it away")
+    return [(int(row["column"]), row["assay"], row["name"]) for row in rows]
+
+
+# ---------------------------------------------------------------- simulated data
+
+DEMO_MOTIFS = {                                     # consensus strings of real factors; the first 12 open a cell
+    "GATA1": "AGATAAGA", "CEBPB": "TTGCGCAAT", "HNF4A": "CAAAGGTCA", "POU5F1": "ATGCAAAT", "SPI1": "AAAGAGGAAGTG",
+    "FOXA1": "TGTTTACTTA", "RUNX1": "TGTGGTTT", "TEAD4": "ACATTCCA", "MEF2A": "CTATTTATAG", "TCF7L2": "AGATCAAAGG",
+    "NFKB1": "GGGACTTTCC", "STAT1": "TTCCAGGAA", "CTCF": "CCACCAGGGGGCGC", "JUN": "TGACTCA", "CREB1": "TGACGTCA",
+    "NRF1": "GCGCATGCGC", "SP1": "GGGGCGGGG", "GABPA": "ACCGGAAGT", "YY1": "CAAGATGGCGGC", "USF1": "GTCACGTGAC",
+    "E2F4": "TTTCCCGCC", "IRF1": "GAAAGTGAAAGT", "NFYA": "AGCCAATCAG", "REST": "TTCAGCACCACGGACAGC"}
+# Probability of the next base (columns A, C, G, T) after A, C, G, T: human dinucleotide frequencies, CpG depleted.
+DINUCLEOTIDES = np.array([[.098, .050, .070, .077], [.073, .052, .010, .070], [.059, .043, .052, .050], [.066, .059, .073, .098]])
+
+
+def make_demo_data(folder, windows=4000, seed=1337):
+    """Write a SIMULATED data set in DeepSEA's layouts: `windows` for training, an eighth and a quarter for valid and test.
+
+    Background DNA is a first-order chain with human-like composition. 12 motifs that open a cell type are planted in 25 %
+    of the windows, 12 factors' in 6 %, three to six copies on either strand, each base mismatched with probability .05.
+    A TF label needs its factor and its cell's motif; a DNase label its cell's and any of three factors'; a histone label a
+    factor's and either of two cells'. One window in 100 starts with N. Raises BadInput where the folder exists.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise BadInput(f"{folder} exists already: name a new folder for --make-demo-data")
+    beside = folder.with_name(f".{folder.name}.tmp")
+    beside.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    names, rules = demo_labels(rng)
+    for split, n in zip(SPLITS, (windows, max(windows // 8, 8), max(windows // 4, 8))):
+        codes, planted = simulate_windows(rng, n)
+        forward = np.zeros((n, LENGTH, 4), np.uint8)
+        np.put_along_axis(forward, np.maximum(codes, 0)[..., None], (codes >= 0)[..., None], axis=2)
+        X = np.concatenate([forward, reverse_complement(forward)]).transpose(1, 2, 0)       # (1000, 4, 2n)
+        Y = np.stack([planted[:, rule[0]] & planted[:, rule[1:]].any(1) for rule in rules])
+        Y = np.tile(Y & (rng.random(Y.shape) > .05), 2).astype(np.uint8)                    # (919, 2n)
+        write_mat(beside / f"{split}.mat", split, X, Y)
+    with open(beside / "labels.tsv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, delimiter="\t").writerows([("column", "assay", "name"), *names])
+    os.replace(beside, folder)
+    print(f"SIMULATED data set: {windows:,} training windows, both strands, {len(names)} labels -> {folder}")
+
+
+def demo_labels(rng):
+    """The 919 simulated labels: [(column, assay, name)] and the motifs [(needed, any of ...)] that set each."""
+    motifs, names, rules = list(DEMO_MOTIFS), [], []
+    for column in range(919):
+        assay = next(a for a, (lo, hi) in DEEPSEA_BLOCKS.items() if lo <= column < hi)
+        cell, factor = column // 12 % 12, 12 + column % 12
+        if assay == "DNase":
+            rule, name = [cell, *rng.choice(range(12, 24), 3, replace=False)], "open"
+        elif assay == "TF":
+            rule, name = [factor, cell], motifs[factor]
+        else:
+            rule, name = [factor, cell, (cell + 1) % 12], f"mark{factor}"
+        rules.append(rule)
+        names.append((column, assay, f"SIMULATED|{assay}|{name}|cell{cell}|{column}"))
+    return names, rules
+
+
+def simulate_windows(rng, n):
+    """Base codes (n, 1000), index into AGCT or -1 for N, and which of the 24 motifs each holds (n, 24) bool."""
+    chain = (DINUCLEOTIDES / DINUCLEOTIDES.sum(1, keepdims=True)).cumsum(1)
+    acgt = np.empty((n, LENGTH), np.int8)
+    acgt[:, 0] = rng.integers(4, size=n)
+    for i in range(1, LENGTH):
+        acgt[:, i] = (rng.random((n, 1)) > chain[acgt[:, i - 1], :3]).sum(1)
+    codes = np.array([BASES.index(base) for base in "ACGT"], np.int8)[acgt]
+    planted = rng.random((n, 24)) < np.repeat((.25, .06), 12)
+    for row, motif in np.argwhere(planted):
+        site = np.array([BASES.index(base) for base in list(DEMO_MOTIFS.values())[motif]], np.int8)
+        for at in rng.integers(0, LENGTH - len(site), size=rng.integers(3, 7)):
+            copy = site if rng.random() < .5 else 3 - site[::-1]
+            codes[row, at:at + len(site)] = np.where(rng.random(len(site)) < .05, rng.integers(4, size=len(site)), copy)
+    for row in np.flatnonzero(rng.random(n) < .01):
+        codes[row, :rng.integers(1, 300)] = -1
+    return codes, planted
+
+
+def write_mat(path, split, X, Y):
+    """Write one split as DeepSEA ships it: train as MATLAB v7.3 (HDF5), valid and test as v5, marked `simulated`."""
+    if split != "train":
+        scipy.io.savemat(path, {f"{split}xdata": X.T, f"{split}data": Y.T, "simulated": 1}, do_compression=True)
+        return
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for key, array in ((f"{split}xdata", X), (f"{split}data", Y), ("simulated", np.ones((1, 1), np.uint8))):
+            chunks = (*array.shape[:-1], min(array.shape[-1], 64)) if array.size > 1 else None
+            file.create_dataset(key, data=array, chunks=chunks, compression="gzip" if chunks else None)
+            file[key].attrs["MATLAB_class"] = np.bytes_("uint8")
+    with open(path, "r+b") as file:                     # the header by which MATLAB knows its own v7.3 files
+        file.write(b"MATLAB 7.3 MAT-file, simulated".ljust(124) + b"\x00\x02IM")
+
+
+# ---------------------------------------------------------------- the network and its training
+
+def trunk(x, filters=320, lstm_units=320, conv_activation="relu", lstm=True):
+    """DanQ's trunk, shared with SuperQ: (B, 1000, 4) -> (B, 75 * 2 * lstm_units); without BLSTM (B, 75 * filters)."""
+    x = layers.Conv1D(filters, 26, activation=conv_activation, name="motif_scan")(x)        # (B, 975, filters)
+    x = layers.MaxPooling1D(13, name="motif_pool")(x)                                       # (B, 75, filters)
+    x = layers.Dropout(.2)(x)
+    if lstm:
+        x = layers.Bidirectional(layers.LSTM(lstm_units, return_sequences=True), name="motif_grammar")(x)
+        x = layers.Dropout(.5)(x)                                                           # (B, 75, 2 * lstm_units)
+    return layers.Flatten()(x)
+
+
+def build_danq(n_labels=919, filters=320, lstm_units=320, conv_activation="relu"):
+    """DanQ: one-hot (B, 1000, 4) -> probabilities (B, n_labels). 46,926,479 parameters at 919 labels."""
+    inputs = keras.Input((LENGTH, 4))
+    x = trunk(inputs, filters, lstm_units, conv_activation)                                 # (B, 48000)
+    x = layers.Dense(925, activation="relu", name="dense")(x)
+    return keras.Model(inputs, layers.Dense(n_labels, activation="sigmoid", name="labels")(x), name="danq")
+
+
+def compile_model(model, optimizer, loss, accuracy):
+    """Compile without XLA on TensorFlow, where it makes these networks three times slower on a CPU."""
+    model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy],
+                  jit_compile=False if keras.backend.backend() == "tensorflow" else "auto")
+
+
+def fit(model, batches, valid, out_dir, epochs, patience, simulated=False, yardstick=""):
+    """Train, log an epoch a line and a row of history.csv, keep the best model in model.keras and load it at the end.
+
+    batches : function of the epoch -> PyDataset;  valid : PyDataset, or None to train to the end and keep the last
+    patience : epochs without a better validation loss before training stops
+    Returns a dict: epochs, best_epoch, seconds, seconds_to_best, samples_per_s.
+    """
+    out_dir, history, best = Path(out_dir), [], math.inf
+    if simulated:
+        model.name += "_SIMULATED"
+    for epoch in range(epochs):
+        data, marks = batches(epoch), [time.time()]
+        mark = keras.callbacks.LambdaCallback(on_test_begin=lambda logs=None: marks.append(time.time()))
+        logs = model.fit(data, validation_data=valid, initial_epoch=epoch, epochs=epoch + 1, shuffle=False,
+                         verbose=int(sys.stdout.isatty()), callbacks=[mark]).history
+        marks.append(time.time())
+        row = {"epoch": epoch + 1, "seconds": round(marks[-1] - marks[0], 2)}
+        row |= {key: logs[key][0] if key in logs else "" for key in ("loss", "acc", "val_loss", "val_acc")}
+        history.append(row | ({"data": "SIMULATED"} if simulated else {}))
+        improved = not valid or row["val_loss"] < best
+        if improved:
+            best, best_row = row["val_loss"], row
+            with replacing(out_dir / "model.keras") as beside:
+                model.save(beside)
+        write_csv(out_dir / "history.csv", history)
+        rate = len(data.order) / (marks[1] - marks[0])
+        scores = " - ".join(f"{key}: {row[key]:.4g}" for key in ("loss", "acc", "val_loss", "val_acc") if row[key] != "")
+        print(f"Epoch {epoch + 1}/{epochs} - {row['seconds']:.0f}s - {scores} - {rate:,.0f} samples/s"
+              f"{' - best so far' if improved and valid else ''}{yardstick}", flush=True)
+        if epoch + 1 - best_row["epoch"] >= patience:
+            print(f"stopped: no better validation loss in {patience} epochs")
+            break
+    model.load_weights(out_dir / "model.keras")
+    seconds = [row["seconds"] for row in history]
+    return {"epochs": len(history), "best_epoch": best_row["epoch"], "seconds": round(sum(seconds), 2),
+            "seconds_to_best": round(sum(seconds[:best_row["epoch"]]), 2), "samples_per_s": round(rate, 1)}
+
+
+def strand_mean(score, split, batch_size, width):
+    """Scores (windows, width) float32 of score(rows) over a split, averaged over both strands where it has them."""
+    P, bar = np.empty((split.windows, width), np.float32), progress(split.windows, "window")
+    for i in range(0, split.windows, batch_size):
+        rows = slice(i, min(i + batch_size, split.windows))
+        P[rows] = score(rows)
+        if split.strands:
+            P[rows] += score(slice(split.windows + rows.start, split.windows + rows.stop))
+            P[rows] /= 2
+        bar.update(rows.stop)
+    return P
+
+
+# ---------------------------------------------------------------- scoring
+
+def best_threshold(y, p):
+    """The score threshold with the highest F1; .5 where y has no positive."""
+    if not y.any():
+        return .5
+    precision, recall, thresholds = precision_recall_curve(y, p)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    return float(thresholds[f1[:-1].argmax()])
+
+
+def score_label(y, p, threshold):
+    """AUROC, AUPRC (average precision), F1 at `threshold` and recall at 10 % FDR of one label with both classes."""
+    precision, recall, _ = precision_recall_curve(y, p)
+    called = p >= threshold
+    return {"auroc": roc_auc_score(y, p), "auprc": average_precision_score(y, p),
+            "f1": float(2 * (called & (y > 0)).sum() / (called.sum() + y.sum())),
+            "recall_at_10fdr": float(recall[precision >= .9].max())}
+
+
+def evaluate(P_valid, Y_valid, P_test, Y_test, labels):
+    """Score test predictions label by label, thresholds chosen on validation. One function for both models.
+
+    P : scores (windows, K), strands averaged;  Y : labels (windows, K);  labels : [(column, assay, name)]
+    Returns rows (dicts of metrics.csv; scores None where the test labels have one class only) and
+    means {"all" or assay: {labels, base_rate, auroc, auprc, f1, recall_at_10fdr}} over the labels scored.
+    """
+    rows = []
+    for column, assay, name in labels:
+        y, p = Y_test[:, column], P_test[:, column]
+        threshold = best_threshold(Y_valid[:, column], P_valid[:, column])
+        scores = score_label(y, p, threshold) if 0 < y.sum() < len(y) else dict.fromkeys(MEASURES)
+        rows.append({"column": column, "assay": assay, "name": name, "positives": int(y.sum()),
+                     "base_rate": float(y.mean()), "threshold": threshold, **scores})
+    blocks = {"all": rows} | {assay: [row for row in rows if row["assay"] == assay]
+                              for assay in dict.fromkeys(row["assay"] for row in rows)}
+    scored = {name: [row for row in block if row["auroc"] is not None] for name, block in blocks.items()}
+    means = {name: {"labels": len(block)} | {key: float(np.mean([row[key] for row in block])) if block else None
+                                             for key in ("base_rate", *MEASURES)} for name, block in scored.items()}
+    return rows, means
+
+
+def finish_run(out_dir, rows, means, summary):
+    """Write metrics.csv and, last, summary.json, which marks the run finished; print the means beside their yardsticks."""
+    columns = ("column", "assay", "name", "positives", "base_rate", "auroc", "auprc", "f1", "threshold", "recall_at_10fdr")
+    write_csv(out_dir / "metrics.csv", [{key: row[key] for key in columns} for row in rows])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
+    summary |= {"labels": len(rows), "labels_scored": means["all"]["labels"], "means": means, "peak_memory_gb": round(peak, 2)}
+    write_json(out_dir / "summary.json", summary)
+    print(f"{means['all']['labels']} of {len(rows)} labels have both classes in the test split"
+          + (" (SIMULATED data)" if summary["simulated"] else ""))
+    print(f"  {'':20}{'labels':>7}{'AUROC':>8}{'AUPRC':>8}{'F1':>8}{'recall at 10 % FDR':>20}   chance: AUROC .5, AUPRC")
+    for name, mean in means.items():
+        if mean["labels"]:
+            print(f"  {name:20}{mean['labels']:7}{mean['auroc']:8.4f}{mean['auprc']:8.4f}{mean['f1']:8.4f}"
+                  f"{mean['recall_at_10fdr']:20.4f}   {mean['base_rate']:.4f}")
+    if is_deepsea(summary):
+        for name, published in PUBLISHED.items():
+            print(f"  {'published ' + name:27}{published['auroc'][0]:8.4f}{published['auprc'][0]:8.4f}")
+    print(f"summary -> {out_dir / 'summary.json'} (peak memory {peak:.2f} GB)", flush=True)
+
+
+def is_deepsea(summary):
+    """True where published figures are comparable: DeepSEA's 919 labels, and not simulated."""
+    return summary["labels"] == 919 and not summary["simulated"]
+
+
+# ---------------------------------------------------------------- run bookkeeping and command line
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors told in one line."""
+
+    def error(self, message):
+        raise BadInput(f"{message} (see --help)")
+
+
+def positive(text):
+    """argparse type: a whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, is {text}")
+    return number
+
+
+def shared_arguments(parser, out_dir, epochs):
+    """Arguments that both scripts take."""
+    add = parser.add_argument
+    add("--data-dir", default="data", help="folder of train.mat, valid.mat, test.mat (default: %(default)s)")
+    add("--out-dir", default=out_dir, help="folder for everything this run writes (default: %(default)s)")
+    add("--epochs", type=positive, default=epochs, help="passes over the training data at most (default: %(default)s)")
+    add("--batch-size", type=positive, default=100, help="sequences a training step (default: %(default)s)")
+    add("--limit", type=positive, metavar="N", help="take the first N windows of each split, with both strands")
+    add("--seed", type=int, default=1337, help="seed of weights, dropout, shuffling and forest (default: %(default)s)")
+    add("--restart", action="store_true", help="discard what a run with other arguments left in --out-dir")
+
+
+def write_csv(path, rows):
+    with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def start_run(args, script, outputs, changeable=()):
+    """Record the run in args.json; True where the same run is finished already.
+
+    outputs : files that --restart removes;  changeable : arguments that may differ from the run before
+    Raises BadInput where --out-dir holds a run with other arguments, data or code: nothing made is overwritten.
+    """
+    out_dir = Path(args.out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    if args.restart:
+        for name in ("summary.json", "args.json", *outputs):
+            (out_dir / name).unlink(missing_ok=True)
+    here = Path(__file__).resolve().parent
+    code = b"".join((here / name).read_bytes() for name in dict.fromkeys(("danq.py", script)))
+    settings = {"script": script, **{key: value for key, value in vars(args).items() if key not in ("restart", "make_demo_data")}}
+    settings |= {"data_dir": str(Path(args.data_dir).resolve()), "code": hashlib.sha256(code).hexdigest()[:16]}
+    del settings["out_dir"]
+    record = out_dir / "args.json"
+    if record.is_file():
+        before = json.loads(record.read_text())["settings"]
+        for key in settings.keys() | before.keys():
+            if key not in changeable and before.get(key) != settings.get(key):
+                raise BadInput(f"{out_dir} holds a run in which {key.replace('_', '-')} was {before.get(key)}, "
+                               f"now {settings.get(key)}: use another --out-dir, or --restart to discard it")
+    if record.is_file() and (out_dir / "summary.json").is_file() and before == settings:
+        print(f"{out_dir} is finished already: nothing to do (--restart trains again)")
+        return True
+    backend = keras.backend.backend()
+    write_json(record, {"settings": settings, "command": [script, *sys.argv[1:]], "started": time.strftime("%F %T %z"),
+                        "device": keras.distribution.list_devices(), "machine": f"{processor()}, {os.cpu_count()} cores",
+                        "versions": {"python": platform.python_version(), **{name: version(name) for name in (
+                            "keras", backend, "numpy", "h5py", "scipy", "scikit-learn")}}})
+    return False
+
+
+def processor():
+    """The processor's name, as Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] \
+        if info.is_file() else []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def command_line(main):
+    """Run main(); tell bad input and failed files in one line on stderr and exit 2, without a traceback."""
+    try:
+        main()
+    except BadInput as error:
+        message = str(error)
+    except OSError as error:
+        message = f"{error.filename or 'a file'}: {error.strerror or first_line(error)} (what was finished before is kept)"
+    else:
+        return
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def parse_args(argv=None):
+    parser = Parser(description=__doc__.splitlines()[0])
+    shared_arguments(parser, "runs/danq", 60)
+    add = parser.add_argument
+    add("--filters", type=positive, default=320, help="motif detectors of the convolution (default: %(default)s)")
+    add("--lstm-units", type=positive, default=320, help="units of the BLSTM in each direction (default: %(default)s)")
+    add("--conv-activation", default="relu", choices=("relu", "linear"),
+        help="linear is what the 2018 Keras port did (default: %(default)s)")
+    add("--patience", type=positive, default=5, help="epochs without a better validation loss before stopping (default: %(default)s)")
+    add("--make-demo-data", metavar="DIR", help="write a SIMULATED data set of --limit training windows (4,000) and exit")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    if args.make_demo_data:
+        return make_demo_data(args.make_demo_data, args.limit or 4000, args.seed)
+    out_dir = Path(args.out_dir)
+    started = time.time()
+    print(f"[1/3] data: {args.data_dir}", flush=True)
+    splits, labels = load_data(args)
+    if start_run(args, "danq.py", ("history.csv", "model.keras", "metrics.csv")):
+        return
+    stages = {"data": round(time.time() - started, 2)}
+    train, valid, test = (splits[name] for name in SPLITS)
+
+    keras.utils.set_random_seed(args.seed)
+    model = build_danq(train.n_labels, args.filters, args.lstm_units, args.conv_activation)
+    compile_model(model, "rmsprop", "binary_crossentropy", keras.metrics.BinaryAccuracy(name="acc"))
+    rate = base_rates(train)
+    print(f"[2/3] DanQ: {model.count_params():,} parameters, {len(train.X):,} sequences, at most {args.epochs} epochs; "
+          f"answering each label's base rate scores loss {entropy(rate):.4f}, answering 0 scores acc {1 - rate.mean():.4f}",
+          flush=True)
+    training = fit(model, lambda epoch: Batches(train, args.batch_size, seed=args.seed, epoch=epoch),
+                   Batches(valid, args.batch_size), out_dir, args.epochs, args.patience, train.simulated)
+    stages["training"] = training["seconds"]
+
+    print(f"[3/3] test: {test.windows:,} windows{', both strands averaged' if test.strands else ''}", flush=True)
+    started = time.time()
+    P_valid, P_test = (strand_mean(lambda rows: model.predict_on_batch(onehot(split.X[rows])), split, args.batch_size,
+                                   split.n_labels) for split in (valid, test))
+    stages["prediction"] = round(time.time() - started, 2)
+    scores = evaluate(P_valid, unpack_labels(valid, slice(valid.windows)), P_test, unpack_labels(test, slice(test.windows)), labels)
+    stages["all"] = round(sum(stages.values()), 2)
+    finish_run(out_dir, *scores, {"model": "DanQ", "data": args.data_dir, "simulated": train.simulated, "limit": args.limit,
+                                  "train_sequences": len(train.X), "test_windows": test.windows, "training": training,
+                                  "seconds": stages, "parameters": model.count_params()})
+
+
+def base_rates(split, sample=100_000):
+    """Rate of positives of each label (K,), over the first `sample` rows."""
+    return unpack_labels(split, slice(sample)).mean(0)
+
+
+def entropy(p):
+    """Mean binary cross-entropy, in nats, of always answering the base rates p (K,)."""
+    p = np.clip(p, 1e-7, 1 - 1e-7)
+    return float(-(p * np.log(p) + (1 - p) * np.log(1 - p)).mean())
+
+
+if __name__ == "__main__":
+    command_line(main)
