@@ -304,12 +304,13 @@ def reverse_complement(X):
 class Batches(keras.utils.PyDataset):
     """Batches of a Split, in an order that is a pure function of (seed, epoch); seed None keeps the file's order.
 
-    target : "labels" for (one-hot, labels), "sequence" for (one-hot, one-hot). Both uint8: the model casts them.
+    A batch is (X, *target(X, rows)), by default (one-hot (B, 1000, 4), labels (B, K)), uint8: the model casts it.
     """
 
-    def __init__(self, split, batch_size, target="labels", seed=None, epoch=0):
+    def __init__(self, split, batch_size, target=None, seed=None, epoch=0):
         super().__init__()
-        self.split, self.batch_size, self.target = split, batch_size, target
+        self.split, self.batch_size = split, batch_size
+        self.target = target or (lambda X, rows: (unpack_labels(split, rows),))
         n = len(split.X)
         self.order = np.arange(n) if seed is None else np.random.default_rng([seed, epoch]).permutation(n)
 
@@ -319,7 +320,7 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, step):
         rows = self.order[step * self.batch_size:(step + 1) * self.batch_size]
         X = onehot(self.split.X[rows])
-        return X, X if self.target == "sequence" else unpack_labels(self.split, rows)
+        return X, *self.target(X, rows)
 
 
 def load_data(args):
@@ -469,7 +470,7 @@ def build_danq(n_labels=919, filters=320, lstm_units=320, conv_activation="relu"
 
 def compile_model(model, optimizer, loss, accuracy):
     """Compile without XLA on TensorFlow, where it makes these networks three times slower on a CPU."""
-    model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy],
+    model.compile(optimizer=optimizer, loss=loss, weighted_metrics=[accuracy],
                   jit_compile=False if keras.backend.backend() == "tensorflow" else "auto")
 
 
@@ -570,8 +571,7 @@ def finish_run(out_dir, rows, means, summary):
     """Write metrics.csv and, last, summary.json, which marks the run finished; print the means beside their yardsticks."""
     columns = ("column", "assay", "name", "positives", "base_rate", "auroc", "auprc", "f1", "threshold", "recall_at_10fdr")
     write_csv(out_dir / "metrics.csv", [{key: row[key] for key in columns} for row in rows])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
-    summary |= {"labels": len(rows), "labels_scored": means["all"]["labels"], "means": means, "peak_memory_gb": round(peak, 2)}
+    summary |= {"labels": len(rows), "labels_scored": means["all"]["labels"], "means": means, "peak_memory_gb": peak_memory()}
     write_json(out_dir / "summary.json", summary)
     print(f"{means['all']['labels']} of {len(rows)} labels have both classes in the test split"
           + (" (SIMULATED data)" if summary["simulated"] else ""))
@@ -583,7 +583,12 @@ def finish_run(out_dir, rows, means, summary):
     if is_deepsea(summary):
         for name, published in PUBLISHED.items():
             print(f"  {'published ' + name:27}{published['auroc'][0]:8.4f}{published['auprc'][0]:8.4f}")
-    print(f"summary -> {out_dir / 'summary.json'} (peak memory {peak:.2f} GB)", flush=True)
+    print(f"summary -> {out_dir / 'summary.json'} (peak memory {summary['peak_memory_gb']} GB)", flush=True)
+
+
+def peak_memory():
+    """Peak resident memory of this process in GB."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6), 2)
 
 
 def is_deepsea(summary):
@@ -640,9 +645,9 @@ def start_run(args, script, outputs, changeable=()):
             (out_dir / name).unlink(missing_ok=True)
     here = Path(__file__).resolve().parent
     code = b"".join((here / name).read_bytes() for name in dict.fromkeys(("danq.py", script)))
-    settings = {"script": script, **{key: value for key, value in vars(args).items() if key not in ("restart", "make_demo_data")}}
+    settings = {"script": script, **{key: value for key, value in vars(args).items() if key not in (
+        "restart", "reuse_encodings", "make_demo_data", "compare", "out_dir")}}
     settings |= {"data_dir": str(Path(args.data_dir).resolve()), "code": hashlib.sha256(code).hexdigest()[:16]}
-    del settings["out_dir"]
     record = out_dir / "args.json"
     if record.is_file():
         before = json.loads(record.read_text())["settings"]

@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# DanQ and SuperQ side by side, from nothing to one table and one figure.
+#
+#   machine  a GPU VM with 16 GB of RAM for the full DeepSEA bundle; any 2 cores and 4 GB for the demo
+#   time     demo: under 10 minutes on 2 CPU cores after installation; full bundle: days on two cores, a GPU is needed
+#   disk     demo 0.1 GB; full bundle about 40 GB: 4 GB download and .mat files, 2.7 GB packed, 5 GB of encodings and room to unpack
+#   plus     1.5 GB for .venv, 6 GB with CUDA
+#
+#   bash run_all.sh                                   data/*.mat if there; else download (GPU and network); else the demo
+#   DATA=dir LIMIT=8000 EPOCHS=4 bash run_all.sh      your own data, its first 8,000 windows, 4 epochs
+#   bash run_all.sh --test                            make the environment and run pytest test_superq.py
+#
+# DATA folder of train.mat, valid.mat, test.mat; EPOCHS at most, for every network; LIMIT windows of each split;
+# RUNS where results go (runs); DEEPSEA_URL where the bundle is. A finished stage is skipped when this is run again; a run
+# that EPOCHS or LIMIT shrank, and the demo, live in folders of their own and never pass for a full one.
+set -euo pipefail
+DATA=${DATA:-} EPOCHS=${EPOCHS:-} LIMIT=${LIMIT:-} RUNS=${RUNS:-runs} PYTHON=${PYTHON:-python3}
+DEEPSEA_URL=${DEEPSEA_URL:-https://deepsea.princeton.edu/media/code/deepsea_train_bundle.v0.9.tar.gz}
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+say() { printf '\n== %s\n' "$*"; }
+die() { printf 'run_all.sh: %s\n' "$*" >&2; exit 2; }
+for name in EPOCHS LIMIT; do
+    [[ ${!name} =~ ^([1-9][0-9]*)?$ ]] || die "$name must be a whole number of at least 1, is ${!name}"
+done
+[[ $# -eq 0 || ( $# -eq 1 && $1 == --test ) ]] || die "takes nothing or --test, not: $*"
+[[ -z $DATA || -d $DATA ]] || die "DATA=$DATA is not a folder"
+has_gpu() { command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; }
+
+# Make .venv once; its stamp, a copy of the requirements, is written last.
+environment() {
+    local stamp="$here/.venv/installed.txt" want
+    want=$(cat "$here/requirements.txt")
+    if has_gpu; then want=${want/tensorflow==/tensorflow[and-cuda]==}; fi
+    if [[ -f $stamp && $(cat "$stamp") == "$want" ]]; then return; fi
+    say "environment: $here/.venv (a few minutes, once)"
+    "$PYTHON" -m venv "$here/.venv" || die "$PYTHON -m venv failed: install Python 3.11 or later with venv, or name it in PYTHON"
+    printf '%s\n' "$want" > "$here/.venv/wanted.txt"
+    "$here/.venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/.venv/wanted.txt"
+    mv "$here/.venv/wanted.txt" "$stamp"
+}
+
+# Download the bundle into ./data: resumed where it stopped, unpacked beside, moved into place. False where that fails.
+download() {
+    say "DeepSEA bundle: $DEEPSEA_URL -> data/"
+    mkdir -p data.part
+    curl --fail --location --retry 3 --connect-timeout 20 --continue-at - --output data.part/bundle.tar.gz "$DEEPSEA_URL" || return 1
+    rm -rf data.part/unpacked && mkdir data.part/unpacked
+    tar -xzf data.part/bundle.tar.gz -C data.part/unpacked || { rm -f data.part/bundle.tar.gz; return 1; }
+    local folder
+    folder=$(dirname "$(find data.part/unpacked -name train.mat | head -n 1)")
+    [[ -f $folder/train.mat && -f $folder/valid.mat && -f $folder/test.mat ]] || return 1
+    mkdir -p data && mv "$folder"/{train,valid,test}.mat data/ && rm -rf data.part
+}
+
+environment
+python="$here/.venv/bin/python"
+if [[ ${1:-} == --test ]]; then
+    say "tests"
+    cd "$here" && exec "$python" -m pytest -q test_superq.py
+fi
+
+demo=
+if [[ -z $DATA ]]; then
+    DATA=data
+    if ! [[ -f data/train.mat ]]; then
+        if ! has_gpu; then
+            say "no data/*.mat and no GPU: the demo, on SIMULATED data"; demo=1
+        elif ! download; then
+            say "the download failed: going on with the demo, on SIMULATED data"; demo=1
+        fi
+    fi
+fi
+
+# Full runs are at the scripts' own (the paper's) settings. The demo's networks are narrow.
+tag= danq=() superq=() paper=()
+if [[ $demo ]]; then
+    DATA=$RUNS/demo-data tag=-demo
+    danq=(--filters 64 --lstm-units 32 --epochs 10) superq=(--filters 32 --lstm-units 16 --epochs 5)
+    paper=(--filters 64 --lstm-units 32 --epochs 3)
+    [[ -d $DATA ]] || { say "simulated data"; mkdir -p "$RUNS"; "$python" "$here/danq.py" --make-demo-data "$DATA"; }
+fi
+for name in LIMIT EPOCHS; do
+    [[ -z ${!name} ]] && continue
+    tag+=-${name,,}${!name}
+    for stage in danq superq paper; do declare -n flags=$stage; flags+=("--${name,,}" "${!name}"); done
+done
+limit=(); [[ -n $LIMIT ]] && limit=(--limit "$LIMIT")
+
+say "1 of 4: DanQ"
+"$python" "$here/danq.py" --data-dir "$DATA" --out-dir "$RUNS/danq$tag" "${danq[@]}"
+say "2 of 4: SuperQ"
+"$python" "$here/superq.py" --data-dir "$DATA" --out-dir "$RUNS/superq$tag" "${superq[@]}"
+say "3 of 4: SuperQ as the paper had it"
+"$python" "$here/superq.py" --paper --data-dir "$DATA" --out-dir "$RUNS/superq-paper$tag" "${paper[@]}"
+say "4 of 4: the yardstick, 4-mer counts into the same forest"
+"$python" "$here/superq.py" --features kmer --data-dir "$DATA" --out-dir "$RUNS/kmer$tag" "${limit[@]}"
+say "side by side"
+"$python" "$here/superq.py" --compare "$RUNS/danq$tag" "$RUNS/superq$tag" "$RUNS/superq-paper$tag" "$RUNS/kmer$tag"
+if [[ $demo ]]; then
+    cat <<END
+
+This was the demo: SIMULATED data, narrow networks, few epochs. For the real thing put DeepSEA's train.mat, valid.mat and
+test.mat into data/ (the bundle: $DEEPSEA_URL)
+on a machine with a GPU, and run the same command again; or name your own: DATA=dir bash run_all.sh
+END
+fi
