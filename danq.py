@@ -28,19 +28,26 @@ from collections import namedtuple
 from importlib.metadata import version
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")      # silence TensorFlow's start-up chatter
-
 import h5py
-import keras
 import numpy as np
 import scipy.io
-from keras import layers
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")      # a backend's start-up chatter would bury the one line of an error
+stderr, silence = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+os.dup2(silence, 2)
+try:
+    import keras
+    from keras import layers
+finally:
+    os.dup2(stderr, 2)
+    os.close(stderr), os.close(silence)
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 LENGTH = 1000                                           # bases in a sequence
 BASES = "AGCT"                                          # DeepSEA's order: reversing it complements a base
 SPLITS = ("train", "valid", "test")
 DEEPSEA_BLOCKS = {"DNase": (0, 125), "TF": (125, 815), "histone": (815, 919)}
+CHUNK_LIMIT = 512 << 20                                 # bytes: HDF5 holds a chunk whole while it is read
 MEASURES = ("auroc", "auprc", "f1", "recall_at_10fdr")
 # Test means over 918 labels of the DeepSEA bundle: (all, DNase, TF, histone). Quang & Xie 2016.
 PUBLISHED = {
@@ -56,7 +63,7 @@ class BadInput(Exception):
 
 # ---------------------------------------------------------------- data: .mat -> packed bits -> batches
 
-Split = namedtuple("Split", "name X Y n_labels windows strands simulated source")
+Split = namedtuple("Split", "name X Y n_labels windows strands simulated")
 Split.__doc__ = """One packed split.
 
 X : memmap (n, 500) uint8, np.packbits of the one-hot (1000, 4);  Y : memmap (n, ceil(K / 8)) uint8, packed labels
@@ -106,9 +113,7 @@ def open_mat(path, split):
             else:
                 mat = scipy.io.loadmat(path, variable_names=keys + ("simulated",))
                 X, Y = (mat[key].T if key in mat else None for key in keys)
-        except OSError as error:
-            raise BadInput(f"{path} cannot be read ({first_line(error)}): copy or download it again") from error
-        except Exception as error:                      # scipy raises whatever the garbage leads it to
+        except Exception as error:                      # h5py and scipy raise whatever the garbage leads them to
             raise BadInput(f"{path} is not a whole MATLAB v5 or v7.3 file ({first_line(error)}): "
                            f"copy or download it again") from error
         check_layout(path, dict(zip(keys, (X, Y))))
@@ -193,7 +198,7 @@ def pack_array(source, wanted, path, where, budget=128 << 20):
     Memory: a tile of `budget` bytes, packed bits of twice that, and HDF5's own copy of one chunk.
     """
     chunks = getattr(source, "chunks", None)
-    if chunks and math.prod(chunks) * source.dtype.itemsize > 4 * budget:
+    if chunks and math.prod(chunks) * source.dtype.itemsize > CHUNK_LIMIT:
         raise BadInput(f"{where} has HDF5 chunks of {math.prod(chunks) / 1e9:.1f} GB, too large to read in bounded "
                        f"memory: rechunk it (h5repack -l CHUNK={'x'.join(map(str, source.shape[:-1]))}x256 IN OUT)")
     rows, columns = plan_tiles(source.shape, chunks, source.dtype.itemsize, budget)
@@ -247,7 +252,7 @@ def load_split(data_dir, split, packed_dir, limit=None):
         folder.mkdir(parents=True, exist_ok=True)
         facts = pack_split(path, split, note, files, source, limit)
     X, Y = (np.load(file, mmap_mode="r") for file in files)
-    return Split(split, X, Y, facts["n_labels"], facts["windows"], facts["strands"], facts["simulated"], str(path))
+    return Split(split, X, Y, facts["n_labels"], facts["windows"], facts["strands"], facts["simulated"])
 
 
 def pack_split(path, split, note, files, source, limit):
@@ -696,7 +701,8 @@ def parse_args(argv=None):
     add("--lstm-units", type=positive, default=320, help="units of the BLSTM in each direction (default: %(default)s)")
     add("--conv-activation", default="relu", choices=("relu", "linear"),
         help="linear is what the 2018 Keras port did (default: %(default)s)")
-    add("--patience", type=positive, default=5, help="epochs without a better validation loss before stopping (default: %(default)s)")
+    add("--patience", type=positive, default=5,
+        help="epochs without a better validation loss before stopping (default: %(default)s)")
     add("--make-demo-data", metavar="DIR", help="write a SIMULATED data set of --limit training windows (4,000) and exit")
     return parser.parse_args(argv)
 
@@ -730,9 +736,9 @@ def main(argv=None):
     P_valid, P_test = (strand_mean(lambda rows: model.predict_on_batch(onehot(split.X[rows])), split, args.batch_size,
                                    split.n_labels) for split in (valid, test))
     stages["prediction"] = round(time.time() - started, 2)
-    scores = evaluate(P_valid, unpack_labels(valid, slice(valid.windows)), P_test, unpack_labels(test, slice(test.windows)), labels)
     stages["all"] = round(sum(stages.values()), 2)
-    finish_run(out_dir, *scores, {"model": "DanQ", "data": args.data_dir, "simulated": train.simulated, "limit": args.limit,
+    Y_valid, Y_test = (unpack_labels(split, slice(split.windows)) for split in (valid, test))
+    finish_run(out_dir, *evaluate(P_valid, Y_valid, P_test, Y_test, labels), {"model": "DanQ", "data": args.data_dir, "simulated": train.simulated, "limit": args.limit,
                                   "train_sequences": len(train.X), "test_windows": test.windows, "training": training,
                                   "seconds": stages, "parameters": model.count_params()})
 

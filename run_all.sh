@@ -42,14 +42,17 @@ environment() {
 # Download the bundle into ./data: resumed where it stopped, unpacked beside, moved into place. False where that fails.
 download() {
     say "DeepSEA bundle: $DEEPSEA_URL -> data/"
+    local part=data.part/bundle.part whole=data.part/bundle.tar.gz folder
     mkdir -p data.part
-    curl --fail --location --retry 3 --connect-timeout 20 --continue-at - --output data.part/bundle.tar.gz "$DEEPSEA_URL" || return 1
+    if ! [[ -f $whole ]]; then
+        curl --fail --location --retry 3 --connect-timeout 20 --continue-at - --output "$part" "$DEEPSEA_URL" || return 1
+        mv "$part" "$whole"
+    fi
     rm -rf data.part/unpacked && mkdir data.part/unpacked
-    tar -xzf data.part/bundle.tar.gz -C data.part/unpacked || { rm -f data.part/bundle.tar.gz; return 1; }
-    local folder
-    folder=$(dirname "$(find data.part/unpacked -name train.mat | head -n 1)")
-    [[ -f $folder/train.mat && -f $folder/valid.mat && -f $folder/test.mat ]] || return 1
-    mkdir -p data && mv "$folder"/{train,valid,test}.mat data/ && rm -rf data.part
+    tar -xzf "$whole" -C data.part/unpacked || { rm -f "$whole"; return 1; }
+    folder=$(find data.part/unpacked -name train.mat -printf '%h' -quit)
+    [[ $folder && -f $folder/valid.mat && -f $folder/test.mat ]] || return 1
+    mkdir -p data && mv "$folder"/{valid,test,train}.mat data/ && rm -rf data.part
 }
 
 environment

@@ -16,7 +16,7 @@ import json
 import time
 from pathlib import Path
 
-import danq                                             # before keras: it silences TensorFlow's start-up chatter
+import danq                                             # before keras: it silences a backend's start-up chatter
 import h5py
 import keras
 import numpy as np
@@ -219,7 +219,8 @@ def write_encodings(path, encode, splits, labels, about, dtype, batch_size):
                 Z = encode(onehot(split.X[rows]))
                 if not i:
                     group.create_dataset("Z", (n, Z.shape[1]), dtype, chunks=(min(n, 256), Z.shape[1]))
-                    group.create_dataset("Y", (n, split.n_labels), "u1", chunks=(min(n, 1024), split.n_labels), compression="gzip")
+                    group.create_dataset("Y", (n, split.n_labels), "u1", chunks=(min(n, 1024), split.n_labels),
+                                         compression="gzip")
                 group["Z"][rows], group["Y"][rows] = Z, unpack_labels(split, rows)
                 bar.add(rows.stop - i)
 
@@ -336,7 +337,7 @@ def train_autoencoder(args, splits, out_dir):
     else:
         compile_autoencoder(model, args.epochs * -(-len(train.X) // args.batch_size))
     target = rebuild_all if args.paper else rebuild
-    yardstick = f" (always .25: loss 0.1875; commonest base: acc {common:.4f})" if args.paper else f" (commonest base: {common:.4f})"
+    yardstick = f" ({'always .25: loss 0.1875; ' * args.paper}commonest base: acc {common:.4f})"
     training = danq.fit(
         model, lambda epoch: Batches(train, args.batch_size, target, args.seed, epoch),
         None if args.paper else Batches(valid, args.batch_size, target), out_dir, args.epochs,
@@ -383,14 +384,15 @@ def fit_and_score(args, out_dir):
               f"rows a leaf; memory at most {rows * (width + PROJECTIONS) * 4 / 1e9:.2f} GB for rows and "
               f"{args.forest_trees * max(1, rows // args.forest_leaf) * K * 4 / 1e9:.2f} GB for leaf means", flush=True)
         started = time.time()
-        forest = fit_forest(file["train/Z"], file["train/Y"], args.forest_trees, args.forest_leaf, args.forest_samples, seed=args.seed)
+        forest = fit_forest(file["train/Z"], file["train/Y"], args.forest_trees, args.forest_leaf, args.forest_samples,
+                            seed=args.seed)
         save_forest(out_dir / "forest.npz", forest)
         seconds = {"autoencoder": about.get("training", {}).get("seconds", 0), "encodings": float(file.attrs["seconds"]),
                    "forest": round(time.time() - started, 2)}
         started, scores = time.time(), []
         for name in ("valid", "test"):
             group = file[name]
-            split = danq.Split(name, group["Z"], None, K, int(group.attrs["windows"]), bool(group.attrs["strands"]), None, None)
+            split = danq.Split(name, group["Z"], None, K, int(group.attrs["windows"]), bool(group.attrs["strands"]), None)
             scores += [danq.strand_mean(lambda rows: predict_forest(forest, group["Z"][rows]), split, 500, K),
                        group["Y"][:split.windows]]
         seconds["prediction"] = round(time.time() - started, 2)
@@ -398,7 +400,7 @@ def fit_and_score(args, out_dir):
     P, Y = scores[2:]
     seconds["all"] = round(sum(seconds.values()), 2)
     training = about.get("training", {"epochs": 0, "best_epoch": 0})
-    name = f"{KMER}-mer counts -> forest" if args.features == "kmer" else "SuperQ" + " (paper)" * args.paper
+    name = f"{KMER}-mers -> forest" if args.features == "kmer" else "SuperQ" + " (paper)" * args.paper
     danq.finish_run(out_dir, *danq.evaluate(*scores, labels), {
         "model": name, "data": about["data"], "simulated": about["simulated"], "limit": about["limit"],
         "train_sequences": n, "test_windows": len(P), "training": training, "reconstruction": about.get("reconstruction"),
@@ -479,7 +481,7 @@ def draw_comparison(runs, path):
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
     assays, width = list(runs[0]["means"]), .8 / len(runs)
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4), width_ratios=(2, 2, 1), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.5), width_ratios=(2, 2, 1), layout="constrained")
     for axis, key in zip(axes, ("auroc", "auprc")):
         for i, run in enumerate(runs):
             axis.bar(np.arange(len(assays)) + (i - (len(runs) - 1) / 2) * width,
@@ -488,10 +490,10 @@ def draw_comparison(runs, path):
         axis.hlines(chance, np.arange(len(assays)) - .45, np.arange(len(assays)) + .45, "k", "dashed", label="chance")
         axis.set(xticks=range(len(assays)), xticklabels=assays, ylabel=f"mean test {key.upper()}")
     axes[0].set_ylim(.45, 1)
-    axes[0].legend(fontsize="small")
-    axes[2].bar(range(len(runs)), [training_seconds(run) for run in runs], color=[f"C{i}" for i in range(len(runs))])
-    axes[2].set(xticks=range(len(runs)), yscale="log", ylabel="training time (s)")
-    axes[2].set_xticklabels([run["model"] for run in runs], rotation=30, ha="right")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=len(runs) + 1, frameon=False)
+    bars = axes[2].bar(range(len(runs)), [training_seconds(run) for run in runs], color=[f"C{i}" for i in range(len(runs))])
+    axes[2].bar_label(bars, fmt="{:,.0f} s")
+    axes[2].set(xticks=[], ylabel="training time (s)")
     figure.suptitle(f"{'SIMULATED data: ' * runs[0]['simulated']}{runs[0]['data']}, "
                     f"{runs[0]['train_sequences']:,} training sequences")
     figure.savefig(path, dpi=120)
@@ -510,7 +512,8 @@ def parse_args(argv=None):
         help="what the forest sees: the bottleneck, or 4-mer counts as a yardstick (default: %(default)s)")
     add("--forest-trees", type=positive, help="trees (default: 200; --paper 10)")
     add("--forest-leaf", type=positive, help="encodings in a leaf at least (default: 20; --paper 1)")
-    add("--forest-samples", type=positive, default=100_000, help="encodings that a tree is grown on at most (default: %(default)s)")
+    add("--forest-samples", type=positive, default=100_000,
+        help="encodings that a tree is grown on at most (default: %(default)s)")
     add("--reuse-encodings", action="store_true", help="fit and score the forest alone, on encodings.h5 of --out-dir")
     add("--compare", nargs="+", metavar="DIR", help="set finished runs side by side, DanQ's first, and exit")
     args = parser.parse_args(argv)

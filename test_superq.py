@@ -1,0 +1,626 @@
+"""Tests of danq.py and superq.py: by example in letters, then by property, then both scripts small.
+
+    bash run_all.sh --test                           makes the environment, then runs this (under 5 minutes on 2 cores)
+    DEEPSEA_DATA=dir pytest test_superq.py -k data   the data tests on the first rows of real files
+"""
+import csv
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import danq
+import superq
+import h5py
+import keras
+import numpy as np
+import pytest
+import scipy.io
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+HERE = Path(__file__).resolve().parent
+SMALL = ["--epochs", "2", "--batch-size", "20", "--filters", "4", "--lstm-units", "2"]
+
+
+def letters_to_onehot(text):
+    """One-hot (1, len, 4) in the order A, G, C, T; any other letter is N."""
+    return np.array([[[letter == base for base in "AGCT"] for letter in text]], np.uint8)
+
+
+def random_data(n=60, K=9, seed=0):
+    """One-hot (n, 1000, 4) whose second half is the reverse complement of the first, and labels (n, K)."""
+    rng = np.random.default_rng(seed)
+    X = np.eye(4, dtype=np.uint8)[rng.integers(4, size=(n // 2, 1000))]
+    X[0, :5], X[1, 7] = 0, (1, 0, 1, 0)                 # an N stretch and an IUPAC M
+    Y = (rng.random((n // 2, K)) < .3).astype(np.uint8)
+    return np.concatenate([X, X[:, ::-1, ::-1]]), np.concatenate([Y, Y])
+
+
+def write_hdf5(folder, split, X, Y, **options):
+    with h5py.File(folder / f"{split}.mat", "w", userblock_size=512) as file:
+        file.create_dataset(f"{split}xdata", data=X.transpose(1, 2, 0), **options)
+        file.create_dataset(f"{split}data", data=Y.T)
+
+
+def write_v5(folder, split, X, Y, **options):
+    scipy.io.savemat(folder / f"{split}.mat", {f"{split}xdata": X.transpose(0, 2, 1), f"{split}data": Y}, **options)
+
+
+def write_data(folder, K=9):
+    for split in danq.SPLITS:
+        (write_hdf5 if split == "train" else write_v5)(folder, split, *random_data(K=K))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """Real files where DEEPSEA_DATA names them, else a simulated set of 64 training windows."""
+    if os.environ.get("DEEPSEA_DATA"):
+        return Path(os.environ["DEEPSEA_DATA"])
+    folder = tmp_path_factory.mktemp("simulated") / "demo"
+    danq.make_demo_data(folder, windows=64)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def runs(data_dir, tmp_path_factory):
+    """Both scripts run small by subprocess, as a reader would: {name: (out_dir, what it printed)}."""
+    folder, done = tmp_path_factory.mktemp("runs"), {}
+    for name, script, flags in (("danq", "danq.py", SMALL), ("superq", "superq.py", SMALL), ("paper", "superq.py", ["--paper", *SMALL]),
+                                ("kmer", "superq.py", ["--features", "kmer"])):
+        flags = [*flags, "--data-dir", str(data_dir), "--out-dir", str(folder / name), "--limit", "40"]
+        flags += ["--forest-trees", "6"] if script == "superq.py" else []
+        run = subprocess.run([sys.executable, HERE / script, *flags], capture_output=True, text=True, cwd=folder)
+        assert run.returncode == 0, run.stderr
+        done[name] = folder / name, run.stdout, flags
+    return done
+
+
+# ---------------------------------------------------------------- data
+
+def test_strands_in_letters():
+    flipped = danq.reverse_complement(letters_to_onehot("GATTACAN"))
+    np.testing.assert_array_equal(flipped, letters_to_onehot("NTGTAATC"))
+    np.testing.assert_array_equal(danq.reverse_complement(flipped), letters_to_onehot("GATTACAN"))
+    degenerate = np.array([[[1, 0, 1, 0]]])             # M is A or C; its complement K is T or G
+    assert danq.reverse_complement(degenerate).tolist() == [[[0, 1, 0, 1]]]
+
+
+@pytest.mark.parametrize("rows", (4000, 919, 177, 8, 3, 1))
+def test_packing_round_trip(rows):
+    bits = np.random.default_rng(rows).integers(2, size=(rows, 13), dtype=np.uint8)
+    packed = danq.pack_bits(bits)
+    np.testing.assert_array_equal(packed, np.packbits(bits.T, axis=1))
+    np.testing.assert_array_equal(np.unpackbits(packed, axis=1, count=rows), bits.T)
+
+
+@pytest.mark.parametrize("write, options", [
+    (write_hdf5, {"chunks": (1000, 4, 16)}), (write_hdf5, {"chunks": (1, 4, 60), "compression": "gzip"}), (write_hdf5, {}),
+    (write_hdf5, {"chunks": (7, 1, 11), "compression": "gzip", "shuffle": True}), (write_hdf5, {"dtype": "f8"}),
+    (write_v5, {}), (write_v5, {"do_compression": True})])
+@pytest.mark.parametrize("budget", (1 << 27, 3000))
+def test_data_layouts_and_formats(tmp_path, write, options, budget, monkeypatch):
+    X, Y = random_data()
+    monkeypatch.setattr(danq.pack_array, "__defaults__", (budget,))
+    for split in ("train", "valid"):
+        write(tmp_path, split, X, Y, **options)
+        packed = danq.load_split(tmp_path, split, tmp_path / "packed")
+        np.testing.assert_array_equal(danq.onehot(packed.X), X)
+        np.testing.assert_array_equal(danq.unpack_labels(packed), Y)
+        assert packed.strands and packed.windows == 30 and packed.X.shape == (60, 500) and packed.Y.shape == (60, 2)
+        few = danq.load_split(tmp_path, split, tmp_path / "packed", limit=7)
+        np.testing.assert_array_equal(danq.onehot(few.X), np.concatenate([X[:7], X[30:37]]))
+
+
+@pytest.mark.parametrize("shape, chunks", [
+    ((1000, 4, 4_400_000), (1000, 4, 64)), ((1000, 4, 4_400_000), (1, 4, 4_400_000)), ((1000, 4, 4_400_000), None),
+    ((1000, 4, 4_400_000), (13, 1, 5000)), ((919, 4_400_000), (919, 64)), ((919, 4_400_000), (1, 4_400_000)), ((919, 999), (7, 10))])
+def test_tiles_cover_once_within_budget_and_read_chunks_once(shape, chunks):
+    budget = 128 << 20
+    rows, columns = danq.plan_tiles(shape, chunks, 1, budget)
+    for cuts, total in ((rows, shape[0]), (columns, shape[-1])):
+        assert [start for start, _ in cuts] == [0] + [stop for _, stop in cuts[:-1]] and cuts[-1][1] == total
+    largest = max(b - a for a, b in rows) * max(b - a for a, b in columns) * (4 if len(shape) == 3 else 1)
+    assert largest <= budget
+    if chunks:
+        assert all(start % chunks[0] == 0 for start, _ in rows) and all(start % chunks[-1] == 0 for start, _ in columns)
+
+
+def test_data_first_rows_are_what_the_files_hold(data_dir, tmp_path):
+    for split in danq.SPLITS:
+        packed = danq.load_split(data_dir, split, tmp_path, limit=7)
+        with danq.open_mat(data_dir / f"{split}.mat", split) as (X, Y, _):
+            half = X.shape[-1] // 2
+            for rows, want in ((slice(0, 7), slice(0, 7)), (slice(7, 14), slice(half, half + 7))):
+                np.testing.assert_array_equal(danq.onehot(packed.X[rows]), X[..., want].transpose(2, 0, 1))
+                np.testing.assert_array_equal(danq.unpack_labels(packed, rows), Y[:, want].T)
+        assert packed.strands and packed.windows == 7
+        assert (danq.onehot(packed.X).sum(-1) <= 1).all(), "neither simulated nor ENCODE windows hold degenerate bases"
+
+
+def test_data_packed_copy_is_reused_and_rebuilt_when_its_source_changed(tmp_path, capsys):
+    write_v5(tmp_path, "valid", *random_data())
+    for packs in (True, False):
+        danq.load_split(tmp_path, "valid", tmp_path / "packed")
+        assert ("packed" in capsys.readouterr().out) == packs
+    X, Y = random_data(n=40)
+    write_v5(tmp_path, "valid", X, Y)
+    assert len(danq.load_split(tmp_path, "valid", tmp_path / "packed").X) == 40
+    assert "packed" in capsys.readouterr().out
+
+
+def test_data_whose_halves_are_no_strands_is_scored_without_averaging(tmp_path):
+    X, Y = random_data()
+    X[40:] = X[:20]
+    write_v5(tmp_path, "valid", X, Y)
+    split = danq.load_split(tmp_path, "valid", tmp_path / "packed")
+    assert not split.strands and split.windows == 60
+    count = lambda rows: danq.onehot(split.X[rows])[:, :, 0].sum(1, keepdims=True)
+    np.testing.assert_array_equal(danq.strand_mean(count, split, 7, 1), X[:, :, 0].sum(1, keepdims=True))
+
+
+def test_strand_mean_is_the_mean_of_both_strands(tmp_path):
+    X, Y = random_data()
+    write_v5(tmp_path, "valid", X, Y)
+    split = danq.load_split(tmp_path, "valid", tmp_path / "packed")
+    As = X[:, :, 0].sum(1, keepdims=True)
+    mean = danq.strand_mean(lambda rows: danq.onehot(split.X[rows])[:, :, 0].sum(1, keepdims=True), split, 7, 1)
+    np.testing.assert_allclose(mean, (As[:30] + As[30:]) / 2)
+
+
+def test_batches_are_a_pure_function_of_seed_and_epoch(tmp_path):
+    X, Y = random_data()
+    write_v5(tmp_path, "train", X, Y)
+    split = danq.load_split(tmp_path, "train", tmp_path / "packed")
+    orders = {key: danq.Batches(split, 25, seed=key[0], epoch=key[1]).order.tolist() for key in ((1, 0), (1, 1), (2, 0))}
+    assert orders[1, 0] == danq.Batches(split, 7, seed=1, epoch=0).order.tolist()
+    assert len({tuple(order) for order in orders.values()}) == 3
+    assert all(sorted(order) == list(range(60)) for order in orders.values())
+    batches = danq.Batches(split, 25, seed=1, epoch=0)
+    assert [len(batches[i][0]) for i in range(len(batches))] == [25, 25, 10]
+    np.testing.assert_array_equal(batches[1][0], X[batches.order[25:50]])
+    np.testing.assert_array_equal(batches[1][1], Y[batches.order[25:50]])
+
+
+def test_simulated_data_look_like_deepsea(tmp_path):
+    danq.make_demo_data(tmp_path / "demo", windows=400)
+    split = danq.load_split(tmp_path / "demo", "train", tmp_path)
+    labels = danq.load_labels(tmp_path / "demo", 919)
+    X, Y = danq.onehot(split.X), danq.unpack_labels(split)
+    assert split.simulated and split.strands and Y.shape == (800, 919) and .012 < Y.mean() < .03
+    assert [sum(label[1] == assay for label in labels) for assay in ("DNase", "TF", "histone")] == [125, 690, 104]
+    assert all("SIMULATED" in name for _, _, name in labels) and len({name for _, _, name in labels}) == 919
+    codes = superq.base_codes(X)
+    assert .36 < np.isin(codes[codes >= 0], (1, 2)).mean() < .50, "GC content"
+    pairs = superq.words(codes, 2)
+    CpG, GpC = (np.mean(pairs[pairs >= 0] == 4 * "AGCT".index(a) + "AGCT".index(b)) for a, b in ("CG", "GC"))
+    assert CpG < .6 * GpC, "CpG is depleted"
+
+
+# ---------------------------------------------------------------- networks
+
+def test_published_sizes():
+    model = danq.build_danq(919)
+    assert model.count_params() == 46_926_479
+    assert model.get_layer("motif_pool").output.shape == (None, 75, 320)
+    assert model.get_layer("motif_grammar").output.shape == (None, 75, 640)
+    assert model.get_layer("dense").input.shape == (None, 48_000)
+    paper = superq.build_paper()
+    assert paper.count_params() == 27_679_060
+    for autoencoder in (paper, superq.build_autoencoder(), superq.build_autoencoder(lstm=False), superq.build_paper(8, lstm=False)):
+        assert superq.encoder_of(autoencoder).output.shape == (None, 500)
+        assert autoencoder.output.shape == (None, 1000, 4)
+
+
+def test_convolution_is_rectified_unless_linear():
+    X, _ = random_data(8)
+    for activation, rectified in (("relu", True), ("linear", False)):
+        model = danq.build_danq(3, 8, 2, activation)
+        scan = keras.Model(model.inputs, model.get_layer("motif_scan").output).predict(X, verbose=0)
+        assert (scan.min() >= 0) == rectified and scan.max() > 0
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm_oracle(x, kernel, recurrent, bias):
+    """Plain LSTM over (steps, features), gates in Keras' order i, f, c, o: hidden states (steps, units)."""
+    units, states = recurrent.shape[0], []
+    h, c = np.zeros(units), np.zeros(units)
+    for step in x:
+        i, f, g, o = np.split(step @ kernel + h @ recurrent + bias, 4)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        states.append(h)
+    return np.array(states)
+
+
+def test_numpy_oracle_of_the_trunk_and_independence_of_batch_mates():
+    keras.utils.set_random_seed(0)
+    X, _ = random_data(6)
+    inputs = keras.Input((1000, 4))
+    model = keras.Model(inputs, danq.trunk(inputs, 5, 3))
+    model.set_weights([weight + np.random.default_rng(i).normal(0, .1, weight.shape) for i, weight in enumerate(model.get_weights())])
+    kernel, bias, *lstm = model.get_weights()
+    scan = np.array([np.einsum("pb,pbf->f", X[2, i:i + 26], kernel) + bias for i in range(975)])
+    pooled = np.maximum(scan, 0).reshape(75, 13, 5).max(1)
+    forward, backward = lstm_oracle(pooled, *lstm[:3]), lstm_oracle(pooled[::-1], *lstm[3:])[::-1]
+    expected = np.concatenate([forward, backward], 1).ravel()
+    np.testing.assert_allclose(model.predict(X, verbose=0)[2], expected, atol=1e-5)
+    np.testing.assert_allclose(model.predict(X[2:3], verbose=0)[0], expected, atol=1e-5)
+    np.testing.assert_allclose(model.predict(X[[5, 2, 0]], verbose=0)[1], expected, atol=1e-5)
+
+
+def test_encoder_shares_weights():
+    autoencoder = superq.build_autoencoder(4, 2)
+    encoder, (X, _) = superq.encoder_of(autoencoder), random_data(4)
+    before = encoder.predict(X, verbose=0)
+    layer = autoencoder.get_layer("motif_scan")
+    layer.set_weights([weight * 2 + .1 for weight in layer.get_weights()])
+    assert not np.allclose(encoder.predict(X, verbose=0), before)
+
+
+def test_unknown_bases_are_left_out_of_loss_and_accuracy():
+    X = np.concatenate([letters_to_onehot("GATTACAN"), letters_to_onehot("NNNNNNNG")])
+    X[0, 1] = 1, 0, 1, 0                                # an M: A or C
+    np.testing.assert_array_equal(superq.known_bases(X), [[1, 0, 1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0, 0, 1]])
+    assert superq.base_codes(X)[0].tolist() == [1, -1, 3, 3, 0, 2, 0, -1]
+    P = np.random.default_rng(0).dirichlet(np.ones(4), (2, 8)).astype(np.float32)
+    model = keras.Sequential([keras.Input((8, 4)), keras.layers.Activation("linear")])
+    superq.compile_autoencoder(model, 10)
+    target, weight = superq.rebuild(X, None)
+    known = superq.known_bases(X)
+    expected = -np.log((P * X).sum(-1)[known]).mean()
+    scores = dict(zip(("loss", "acc"), model.evaluate(P, target, sample_weight=weight, verbose=0)))
+    assert scores["loss"] == pytest.approx(expected, rel=1e-4)
+    assert scores["acc"] == pytest.approx((P.argmax(-1) == X.argmax(-1))[known].mean())
+
+
+def test_kmers_and_markov_models_in_letters(tmp_path):
+    counts = superq.kmer_counts(letters_to_onehot("GATTACANGATTACA"), k=2)[0]
+    number = lambda pair: 4 * "AGCT".index(pair[0]) + "AGCT".index(pair[1])
+    assert {pair: counts[number(pair)] for pair in ("GA", "AT", "TT", "TA", "AC", "CA", "AA")} == {
+        "GA": 2, "AT": 2, "TT": 2, "TA": 2, "AC": 2, "CA": 2, "AA": 0}
+    assert counts.sum() == 12                           # nothing across the N
+    X = np.tile(letters_to_onehot("AC"), (60, 500, 1))
+    write_v5(tmp_path, "valid", X, np.ones((60, 1), np.uint8))
+    split = danq.load_split(tmp_path, "valid", tmp_path / "packed")
+    np.testing.assert_allclose(superq.markov_model(split, 0)[0], (.5, 0, .5, 0), atol=1e-3)
+    assert superq.markov_model(split, 2)[superq.words(superq.base_codes(letters_to_onehot("CA")), 2)[0, 0], 2] > .99
+
+
+def test_nadam_of_2018_by_hand():
+    """Two steps on one weight, worked with the formulas of Dozat (2016) and Keras 2's momentum schedule."""
+    weight = keras.Variable(1.)
+    optimizer = superq.Nadam2018(.1, beta_1=.9, beta_2=.999, epsilon=1e-8)
+    expected, m, v, product = 1., 0., 0., 1.
+    for t, gradient in ((1, .5), (2, -.2)):
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [weight])
+        now, later = (.9 * (1 - .5 * .96 ** (.004 * s)) for s in (t, t + 1))
+        product *= now
+        m, v = .9 * m + .1 * gradient, .999 * v + .001 * gradient ** 2
+        ahead = (1 - now) * gradient / (1 - product) + later * m / (1 - product * later)
+        expected -= .1 * ahead / (np.sqrt(v / (1 - .999 ** t)) + 1e-8)
+        assert float(keras.ops.convert_to_numpy(weight)) == pytest.approx(expected, rel=1e-5)
+
+
+def planted_data(n, seed):
+    """Sequences (n, 1000, 4) of random bases; half hold four copies of a 9-mer: labels (n, 1)."""
+    rng = np.random.default_rng(seed)
+    codes, y = rng.integers(4, size=(n, 1000)), np.arange(n) % 2
+    site = ["AGCT".index(base) for base in "TTCCAGGAA"]
+    for row in np.flatnonzero(y):
+        for at in rng.choice(np.arange(0, 980, 20), 4, replace=False):
+            codes[row, at:at + 9] = site
+    return np.eye(4, dtype=np.uint8)[codes], y[:, None].astype(np.uint8)
+
+
+def test_a_planted_motif_is_found():
+    keras.utils.set_random_seed(1)
+    model = danq.build_danq(1, 16, 8)
+    danq.compile_model(model, keras.optimizers.Adam(2e-3), "binary_crossentropy", keras.metrics.BinaryAccuracy(name="acc"))
+    model.fit(*planted_data(1000, 0), batch_size=50, epochs=8, verbose=0)
+    X, Y = planted_data(200, 1)
+    assert roc_auc_score(Y[:, 0], model.predict(X, verbose=0)[:, 0]) > .9
+
+
+# ---------------------------------------------------------------- scoring
+
+def test_scoring_by_hand():
+    y, p = np.array([1, 0, 1, 0]), np.array([.9, .8, .7, .1])
+    scores = danq.score_label(y, p, .75)
+    assert scores["auroc"] == pytest.approx(3 / 4)                      # 3 of the 4 (positive, negative) pairs in order
+    assert scores["auprc"] == pytest.approx(.5 * 1 + .5 * 2 / 3)
+    assert scores["f1"] == pytest.approx(2 * 1 / (2 + 2))               # called: one right, one wrong; one missed
+    assert scores["recall_at_10fdr"] == pytest.approx(.5)
+    assert danq.best_threshold(y, p) == pytest.approx(.7)               # F1 .8 there, .667 at .9
+    assert danq.best_threshold(np.zeros(4), p) == .5
+
+
+def test_scoring_against_scikit_learn_with_one_class_labels():
+    rng = np.random.default_rng(0)
+    Y = (rng.random((300, 5)) < .3).astype(np.uint8)
+    P = np.round(rng.random((300, 5)) + .5 * Y, 2).astype(np.float32)   # rounded: ties
+    Y[:, 3], Y[:, 4] = 0, 1
+    labels = [(i, "TF" if i < 2 else "DNase", f"label {i}") for i in range(5)]
+    rows, means = danq.evaluate(P, Y, P, Y, labels)
+    assert means["all"]["labels"] == 3 and means["DNase"]["labels"] == 1 and rows[3]["auroc"] is None is rows[4]["f1"]
+    for row in rows[:3]:
+        y, p = Y[:, row["column"]], P[:, row["column"]]
+        assert row["auroc"] == pytest.approx(roc_auc_score(y, p)) and row["auprc"] == pytest.approx(average_precision_score(y, p))
+        assert row["f1"] == pytest.approx(f1_score(y, p >= row["threshold"]))
+        assert row["f1"] == pytest.approx(max(f1_score(y, p >= t) for t in np.unique(p)))
+    assert means["TF"]["auroc"] == pytest.approx(np.mean([row["auroc"] for row in rows[:2]]))
+
+
+# ---------------------------------------------------------------- forest
+
+def forest_data(n=400, K=7):
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(n, 20)).astype(np.float16).astype(np.float32)
+    return Z, (Z[:, :K] + .5 * rng.normal(size=(n, K)) > .8).astype(np.uint8)
+
+
+@pytest.mark.parametrize("K", (7, 1))
+def test_forest_is_scikit_learns_own_when_projection_is_off(K):
+    Z, Y = forest_data(K=K)
+    ours = superq.fit_forest(Z, Y, trees=30, leaf=5, projections=0, seed=3, bootstrap=False)
+    theirs = RandomForestRegressor(30, min_samples_leaf=5, max_features="sqrt", bootstrap=False, random_state=3)
+    theirs.fit(Z, Y if K > 1 else Y[:, 0])
+    new = np.random.default_rng(1).normal(size=(100, 20)).astype(np.float32)
+    np.testing.assert_allclose(superq.predict_forest(ours, new), theirs.predict(new).reshape(100, K), atol=1e-6)
+
+
+def test_projected_forest_predicts_as_well_as_the_direct_one():
+    Z, Y = forest_data(1500)
+    scores = {}
+    for projections in (0, 32):
+        forest = superq.fit_forest(Z[:1000], Y[:1000], trees=40, leaf=5, projections=projections)
+        P = superq.predict_forest(forest, Z[1000:])
+        scores[projections] = np.mean([roc_auc_score(Y[1000:, i], P[:, i]) for i in range(7)])
+    assert scores[32] > scores[0] - .02 and scores[0] > .75, scores
+
+
+def test_forest_grown_on_samples_streams_and_survives_its_file(tmp_path):
+    Z, Y = forest_data()
+    with h5py.File(tmp_path / "e.h5", "w") as file:
+        file["Z"], file["Y"] = Z.astype(np.float16), Y
+        forest = superq.fit_forest(file["Z"], file["Y"], trees=25, leaf=5, samples=100)
+    superq.save_forest(tmp_path / "f.npz", forest)
+    np.testing.assert_array_equal(superq.predict_forest(superq.load_forest(tmp_path / "f.npz"), Z), superq.predict_forest(forest, Z))
+    reached = superq.leaves_of(forest, Z)               # leaf means are over all rows, not only the 100 drawn
+    assert (reached.sum(1) == 25).all()
+    sizes = np.asarray(reached.sum(0)).ravel()
+    np.testing.assert_allclose((reached.T @ Y) / sizes[:, None], forest["means"], atol=1e-5)
+
+
+def test_a_forest_that_holds_python_objects_is_refused(tmp_path):
+    class Malicious:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+    np.savez(tmp_path / "f.npz", means=np.array([Malicious()], object))
+    with pytest.raises(danq.BadInput, match="not a forest of plain arrays"):
+        superq.load_forest(tmp_path / "f.npz")
+    assert not (tmp_path / "ran").exists()
+
+
+# ---------------------------------------------------------------- both scripts, small
+
+def test_scripts_write_what_they_promise(runs, data_dir):
+    K = len(danq.load_labels(data_dir, 919)) if not os.environ.get("DEEPSEA_DATA") else None
+    for name, files in (("danq", {"model.keras", "history.csv"}), ("superq", {"model.keras", "history.csv", "encodings.h5", "forest.npz"}),
+                        ("paper", {"model.keras", "encodings.h5"}), ("kmer", {"encodings.h5", "forest.npz"})):
+        out, printed, _ = runs[name]
+        assert files | {"args.json", "metrics.csv", "summary.json"} <= {path.name for path in out.iterdir()}
+        assert not [path for path in out.iterdir() if ".tmp" in path.name]
+        summary = json.loads((out / "summary.json").read_text())
+        with open(out / "metrics.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert list(rows[0]) == ["column", "assay", "name", "positives", "base_rate", "auroc", "auprc", "f1", "threshold", "recall_at_10fdr"]
+        assert len(rows) == summary["labels"] and (K is None or len(rows) == K)
+        scored = [float(row["auroc"]) for row in rows if row["auroc"]]
+        assert len(scored) == summary["labels_scored"] and np.mean(scored) == pytest.approx(summary["means"]["all"]["auroc"])
+        assert f"{summary['labels_scored']} of {summary['labels']} labels" in printed
+        if not os.environ.get("DEEPSEA_DATA"):
+            assert "SIMULATED" in printed and summary["simulated"] and all("SIMULATED" in row["name"] for row in rows)
+        versions = json.loads((out / "args.json").read_text())
+        assert {"keras", "numpy"} <= versions["versions"].keys() and versions["device"]
+    with open(runs["danq"][0] / "history.csv", newline="") as file:
+        history = list(csv.DictReader(file))
+    assert list(history[0])[:6] == ["epoch", "seconds", "loss", "acc", "val_loss", "val_acc"] and len(history) == 2
+    assert "commonest base" in runs["superq"][1] and "order 2" in runs["superq"][1]
+    assert "always .25: loss 0.1875" in runs["paper"][1]
+
+
+def test_encodings_round_trip(runs, data_dir):
+    out, _, flags = runs["superq"]
+    args = superq.parse_args(flags)
+    splits, _ = danq.load_data(args)
+    encoder = superq.encoder_of(keras.saving.load_model(out / "model.keras", compile=False))
+    with h5py.File(out / "encodings.h5") as file:
+        about = json.loads(file.attrs["about"])
+        assert about["features"] == "autoencoder" and about["data"] == str(data_dir)
+        for name, split in splits.items():
+            assert file[f"{name}/Z"].shape == (len(split.X), 500) and file[f"{name}/Z"].dtype == np.float16
+            np.testing.assert_allclose(file[f"{name}/Z"][:], encoder.predict(danq.onehot(split.X), verbose=0), atol=.01)
+            np.testing.assert_array_equal(file[f"{name}/Y"][:], danq.unpack_labels(split))
+
+
+def test_same_seed_same_result_and_another_seed_another(runs, tmp_path):
+    for name, module in (("danq", danq), ("superq", superq)):
+        out, _, flags = runs[name]
+        flags = [str(tmp_path / name) if flag == str(out) else flag for flag in flags]
+        module.main(flags)
+        assert (tmp_path / name / "metrics.csv").read_bytes() == (out / "metrics.csv").read_bytes()
+        first, again = (keras.saving.load_model(folder / "model.keras", compile=False).get_weights() for folder in (out, tmp_path / name))
+        assert all(np.array_equal(a, b) for a, b in zip(first, again))
+    module.main([*flags, "--seed", "2", "--restart"])
+    assert (tmp_path / name / "metrics.csv").read_bytes() != (out / "metrics.csv").read_bytes()
+
+
+def test_a_finished_run_is_kept(runs, capsys):
+    out, _, flags = runs["kmer"]
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    superq.main(flags)
+    assert "finished already" in capsys.readouterr().out
+    with pytest.raises(danq.BadInput, match="seed was 1337, now 5"):
+        superq.main([*flags, "--seed", "5"])
+    assert before == {path: path.stat().st_mtime_ns for path in out.iterdir()}
+
+
+def test_forest_alone_on_kept_encodings(runs, tmp_path, capsys):
+    out, _, flags = runs["superq"]
+    flags = [*flags[:-1], "9", "--reuse-encodings"]
+    encodings = (out / "encodings.h5").stat().st_mtime_ns
+    superq.main(flags)
+    assert "[3/3] forest: 9 trees" in (printed := capsys.readouterr().out) and "[1/3]" not in printed
+    assert (out / "encodings.h5").stat().st_mtime_ns == encodings
+    assert json.loads((out / "summary.json").read_text())["reconstruction"]["base_accuracy"] > 0
+    superq.main(runs["superq"][2][:-1] + ["6", "--reuse-encodings"])    # as it was
+
+
+def test_comparison_sets_runs_side_by_side(runs, capsys):
+    folders = [runs[name][0] for name in ("danq", "superq", "paper", "kmer")]
+    superq.main(["--compare", *map(str, folders)])
+    table = (folders[0].parent / "comparison.md").read_text()
+    assert table in capsys.readouterr().out and (folders[0].parent / "comparison.png").stat().st_size > 10_000
+    for folder in folders:
+        summary = json.loads((folder / "summary.json").read_text())
+        line = next(line for line in table.splitlines() if line.startswith(f"| {summary['model']} "))
+        assert f"{summary['means']['all']['auprc']:.4f}" in line
+    assert ("SIMULATED" in table) == (not os.environ.get("DEEPSEA_DATA"))
+
+
+def test_published_figures_are_printed_beside_919_real_labels(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    Y, P = rng.integers(2, size=(20, 919)), rng.random((20, 919))
+    labels = danq.load_labels(tmp_path, 919)
+    for simulated in (False, True):
+        danq.finish_run(tmp_path, *danq.evaluate(P, Y, P, Y, labels), {"simulated": simulated})
+        assert ("0.9384" in capsys.readouterr().out) == (not simulated)
+    assert [labels[i][1] for i in (0, 124, 125, 814, 815, 918)] == ["DNase", "DNase", "TF", "TF", "histone", "histone"]
+
+
+# ---------------------------------------------------------------- bad input
+
+def truncate(folder):
+    path = folder / "train.mat"
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def edit(split="train", X=lambda X: X, Y=lambda Y: Y, write=write_hdf5):
+    """A way to spoil a data folder: rewrite one split from changed arrays."""
+    def spoil(folder):
+        original = random_data()
+        write(folder, split, X(original[0]), Y(original[1]))
+    return spoil
+
+
+def rename_key(folder):
+    with h5py.File(folder / "train.mat", "r+") as file:
+        file.move("traindata", "labels")
+
+
+def damage_chunks(folder):
+    write_hdf5(folder, "train", *random_data(), chunks=(1000, 4, 60), compression="gzip")
+    path = folder / "train.mat"
+    blob = bytearray(path.read_bytes())
+    with h5py.File(path) as file:
+        chunk = file["trainxdata"].id.get_chunk_info(0)
+    blob[chunk.byte_offset + 100:chunk.byte_offset + 3000] = bytes(2900)
+    path.write_bytes(blob)
+
+
+def with_value(value):
+    def change(array):
+        array = array.astype(float)
+        array[3, 2] = value
+        return array
+    return change
+
+
+@pytest.mark.parametrize("spoil, says", [
+    (lambda folder: (folder / "valid.mat").unlink(), "valid.mat is missing"),
+    (truncate, "train.mat.*download it again"),
+    (lambda folder: (folder / "test.mat").write_text("hello\n" * 99), "test.mat is not a whole MATLAB"),
+    (lambda folder: (folder / "test.mat").write_bytes(b""), "test.mat is not a whole MATLAB"),
+    (lambda folder: (folder / "valid.mat").write_bytes((folder / "valid.mat").read_bytes()[:5000]), "valid.mat is not a whole"),
+    (rename_key, "train.mat has no variable traindata"),
+    (damage_chunks, "train.mat is damaged"),
+    (edit(X=lambda X: X.transpose(0, 2, 1)), r"trainxdata has shape \(4, 1000, 60\)"),
+    (edit(Y=lambda Y: Y[:50]), r"traindata has shape \(9, 50\).*60 sequences"),
+    (edit(Y=lambda Y: Y * 2), "traindata must hold 0 and 1 only, holds 2"),
+    (edit(Y=with_value(np.nan)), "traindata must hold 0 and 1 only, holds nan"),
+    (edit("valid", Y=with_value(-1), write=write_v5), "validdata must hold 0 and 1 only, holds -1"),
+    (edit("test", X=lambda X: X * 3, write=write_v5), "testxdata must hold 0 and 1 only, holds 3"),
+    (edit("test", Y=lambda Y: Y[:, :5], write=write_v5), "the splits differ in their number of labels"),
+    (lambda folder: (folder / "labels.tsv").write_text("column\tassay\tname\n0\tTF\tCTCF\n"), "labels.tsv must have"),
+])
+def test_bad_data_gives_one_clear_line(tmp_path, capsys, spoil, says):
+    data = tmp_path / "data"
+    data.mkdir()
+    spoil(write_data(data))
+    check_one_line(lambda: danq.main(["--data-dir", str(data), "--out-dir", str(tmp_path / "out" / "danq")]), capsys, says)
+    assert not list(tmp_path.rglob("*.tmp*")) and not (tmp_path / "out" / "danq").exists()
+
+
+def check_one_line(main, capsys, says):
+    """main() must print one line that matches `says` on stderr and exit with code 2."""
+    with pytest.raises(SystemExit) as stop:
+        danq.command_line(main)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1 and re.search(says, error), error
+
+
+@pytest.mark.parametrize("flags, says", [
+    (["--epochs", "0"], "--epochs: must be at least 1"), (["--epochs", "ten"], "--epochs"), (["--limit", "-3"], "--limit"),
+    (["--no-such-flag"], "no-such-flag"), (["--data-dir", "nowhere"], "nowhere/train.mat is missing")])
+def test_bad_arguments_give_one_clear_line(flags, says, capsys, tmp_path):
+    for module in (danq, superq):
+        check_one_line(lambda: module.main(["--out-dir", str(tmp_path / "run"), *flags]), capsys, says)
+
+
+def test_unwritable_out_dir_and_missing_encodings(tmp_path, capsys):
+    write_data(tmp_path)
+    (tmp_path / "file").write_text("kept")
+    check_one_line(lambda: danq.main(["--data-dir", str(tmp_path), "--out-dir", str(tmp_path / "file" / "x" / "run")]), capsys, "file")
+    assert (tmp_path / "file").read_text() == "kept"
+    check_one_line(lambda: superq.main(["--reuse-encodings", "--out-dir", str(tmp_path / "run")]), capsys, "encodings.h5 is missing")
+    check_one_line(lambda: superq.main(["--compare", str(tmp_path)]), capsys, "no finished run")
+    check_one_line(lambda: danq.main(["--make-demo-data", str(tmp_path)]), capsys, "exists already")
+
+
+def test_a_full_disk_while_packing_loses_nothing(tmp_path):
+    """The script by subprocess, allowed to write files of 12 kB at most: the packed bases do not fit."""
+    data = tmp_path / "data"
+    data.mkdir()
+    write_data(data)
+    command = f"ulimit -f 12; exec {shlex.quote(sys.executable)} {shlex.quote(str(HERE / 'danq.py'))} --data-dir data --out-dir runs/danq"
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 2 and run.stderr.count("\n") == 1 and "File too large" in run.stderr, run.stderr
+    assert not list(tmp_path.rglob("*.tmp*")) and not list(tmp_path.rglob("*.npy"))
+
+
+# ---------------------------------------------------------------- documents
+
+def test_every_command_of_the_documents_parses():
+    text = "\n".join((HERE / name).read_text() for name in ("README.md", "danq.py", "superq.py", "run_all.sh"))
+    commands = re.findall(r"python (danq|superq)\.py((?: (?!#|  )[^\s`|)]+)*)", text)
+    assert len(commands) > 8
+    for script, flags in commands:
+        {"danq": danq, "superq": superq}[script].parse_args(shlex.split(flags))
+    for flags in re.findall(r"bash run_all\.sh((?: --\S+)*)", text):
+        assert flags.strip("` ") in ("", "--test")
+
+
+def test_shell_script_is_sound_and_refuses_bad_settings():
+    subprocess.run(["bash", "-n", HERE / "run_all.sh"], check=True)
+    for settings, flags, says in (({"EPOCHS": "0"}, [], "EPOCHS"), ({"LIMIT": "x"}, [], "LIMIT"), ({"DATA": "/nowhere"}, [], "/nowhere"),
+                                  ({}, ["--tset"], "--tset")):
+        run = subprocess.run(["bash", HERE / "run_all.sh", *flags], env=os.environ | settings, capture_output=True, text=True)
+        assert run.returncode == 2 and run.stderr.count("\n") == 1 and says in run.stderr
