@@ -4,6 +4,7 @@
 
     python danq.py                                   train, test: data/{train,valid,test}.mat -> runs/danq/
     python danq.py --limit 8000 --epochs 4           the first 8,000 windows, both strands
+    python danq.py --predict seqs.fa --output out.tsv           annotate your own sequences with runs/danq
     python danq.py --make-demo-data data-demo        write a small SIMULATED data set in DeepSEA's layouts
 
 Writes args.json, history.csv (a row an epoch), model.keras (the best epoch), metrics.csv (a row a label) and
@@ -16,7 +17,9 @@ superq.py imports its data, training loop, scoring and bookkeeping from here.
 import argparse
 import contextlib
 import csv
+import gzip
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -24,6 +27,7 @@ import platform
 import resource
 import sys
 import time
+import zlib
 from collections import namedtuple
 from importlib.metadata import version
 from pathlib import Path
@@ -601,6 +605,119 @@ def is_deepsea(summary):
     return summary["labels"] == 919 and not summary["simulated"]
 
 
+# ---------------------------------------------------------------- annotating new sequences
+
+IUPAC = {"A": "A", "C": "C", "G": "G", "T": "T", "U": "T", "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC",
+         "B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "", "-": "", ".": ""}
+STEP = 200                                              # bases between windows of a long record: DeepSEA's bin
+
+
+def fasta_pieces(path):
+    """Yield (record number, name, letters) over a FASTA file, plain or gzip, 1 MB at most at a time; upper case."""
+    with open(path, "rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    number, name, fresh = 0, None, True
+    with (gzip.open if zipped else open)(path, "rb") as file:
+        try:
+            for part in iter(lambda: file.readline(1 << 20), b""):
+                if fresh and part.startswith(b">"):
+                    number, name = number + 1, (part[1:].split() or [b"unnamed"])[0].decode(errors="replace")
+                elif name is not None:
+                    yield number, name, part.translate(None, b" \t\r\n").upper()
+                elif part.strip():
+                    raise BadInput(f"{path} is not FASTA: a record must start with a line that begins with >")
+                fresh = part.endswith(b"\n")
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise BadInput(f"{path} is a damaged gzip file ({first_line(error)}): copy it again") from error
+
+
+def fasta_windows(path):
+    """Yield (record, start, end, padded, 1,000 letters) over a FASTA file, in bounded memory.
+
+    Long records are tiled in steps of 200 bases, a last window flush with the record's end; short ones are centred in N and
+    flagged as padded. start and end are 0-based, half-open, within the record.
+    """
+    for (_, name), pieces in itertools.groupby(fasta_pieces(path), lambda piece: piece[:2]):
+        held, start = b"", 0
+        for _, _, letters in pieces:
+            held, at = held + letters, 0
+            while len(held) - at >= LENGTH + STEP:
+                yield name, start + at, start + at + LENGTH, False, held[at:at + LENGTH]
+                at += STEP
+            held, start = held[at:], start + at
+        if 0 < len(held) < LENGTH:
+            left = (LENGTH - len(held)) // 2
+            yield name, 0, len(held), True, (b"N" * left + held).ljust(LENGTH, b"N")
+        elif held:
+            yield name, start, start + LENGTH, False, held[:LENGTH]
+        if len(held) > LENGTH:
+            yield name, start + len(held) - LENGTH, start + len(held), False, held[-LENGTH:]
+
+
+def letters_to_onehot(windows, path):
+    """One-hot (n, 1000, 4) uint8 of fasta_windows: IUPAC codes set several bases, N none. Raises BadInput for other letters."""
+    table = np.full((256, 4), 2, np.uint8)
+    for letter, bases in IUPAC.items():
+        table[ord(letter)] = [base in bases for base in BASES]
+    X = table[np.frombuffer(b"".join(window[-1] for window in windows), np.uint8)].reshape(-1, LENGTH, 4)
+    for row, column in np.argwhere(X[..., 0] > 1)[:1]:
+        name, start, end, _, letters = windows[row]
+        base = start + column - (LENGTH - (end - start)) // 2 + 1
+        raise BadInput(f"{path}: record {name} holds {chr(letters[column])!r} at base {base}, which is no IUPAC nucleotide "
+                       f"code: is this DNA?")
+    return X
+
+
+def annotate(score, fasta, output, run_dir, batch_size):
+    """Predict the labels of every window of a FASTA file, both strands averaged: a row a window, a column a label.
+
+    score : function, one-hot (n, 1000, 4) -> (n, K);  output : .tsv, or .h5 / .hdf5 for HDF5 (scores (n, K) float32,
+    record, start, end, padded, labels);  run_dir : the trained run, whose metrics.csv names the labels
+    """
+    with open(run_dir / "metrics.csv", newline="", encoding="utf-8") as file:
+        names = [row["name"] for row in csv.DictReader(file)]
+    names = [f"{name}|{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
+    if not Path(fasta).is_file():
+        raise BadInput(f"{fasta} is missing: --predict takes a FASTA file")
+    windows, done, bar = fasta_windows(fasta), 0, progress(None, "window")
+    writer = write_hdf5_rows if Path(output).suffix in (".h5", ".hdf5") else write_tsv_rows
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    with replacing(output) as beside, writer(beside, names) as write:
+        while batch := list(itertools.islice(windows, batch_size)):
+            X = letters_to_onehot(batch, fasta)
+            write(batch, (score(X) + score(reverse_complement(X))) / 2)
+            done += len(batch)
+            bar.add(len(batch))
+        if not done:
+            raise BadInput(f"{fasta} holds no sequence")
+    print(f"{done:,} windows of {LENGTH} bp x {len(names)} labels, both strands averaged -> {output}")
+
+
+@contextlib.contextmanager
+def write_tsv_rows(path, names):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(["record", "start", "end", "padded", *names])
+        yield lambda windows, P: writer.writerows(
+            [*window[:3], int(window[3]), *(f"{p:.6g}" for p in row)] for window, row in zip(windows, P))
+
+
+@contextlib.contextmanager
+def write_hdf5_rows(path, names):
+    kinds = {"record": h5py.string_dtype(), "start": "i8", "end": "i8", "padded": "?"}
+    with h5py.File(path, "w") as file:
+        file["labels"] = np.array(names, h5py.string_dtype())
+        for key, kind in kinds.items():
+            file.create_dataset(key, (0,), kind, maxshape=(None,), chunks=(4096,))
+        file.create_dataset("scores", (0, len(names)), "f4", maxshape=(None, len(names)), chunks=(256, len(names)))
+
+        def write(windows, P):
+            for key, column in [*zip(kinds, zip(*windows)), ("scores", P)]:
+                file[key].resize(len(file[key]) + len(P), axis=0)
+                file[key][-len(P):] = column
+        yield write
+
+
 # ---------------------------------------------------------------- run bookkeeping and command line
 
 class Parser(argparse.ArgumentParser):
@@ -627,7 +744,20 @@ def shared_arguments(parser, out_dir, epochs):
     add("--batch-size", type=positive, default=100, help="sequences a training step (default: %(default)s)")
     add("--limit", type=positive, metavar="N", help="take the first N windows of each split, with both strands")
     add("--seed", type=int, default=1337, help="seed of weights, dropout, shuffling and forest (default: %(default)s)")
+    add("--predict", metavar="FASTA", help="annotate a FASTA file (plain or gzip) with the trained run in --out-dir, and exit")
+    add("--output", metavar="FILE", default="predictions.tsv", help="where --predict writes: .tsv, or .h5 (default: %(default)s)")
     add("--restart", action="store_true", help="discard what a run with other arguments left in --out-dir")
+
+
+def check_finished(out_dir):
+    """Raise BadInput unless out_dir holds a finished run."""
+    if not (Path(out_dir) / "summary.json").is_file():
+        raise BadInput(f"{out_dir} holds no finished run (no summary.json): train first, or name one that is finished")
+
+
+def load_model(out_dir):
+    """The trained model in out_dir, loaded in Keras' safe mode: its file cannot run code."""
+    return keras.saving.load_model(Path(out_dir) / "model.keras", compile=False, safe_mode=True)
 
 
 def write_csv(path, rows):
@@ -651,7 +781,7 @@ def start_run(args, script, outputs, changeable=()):
     here = Path(__file__).resolve().parent
     code = b"".join((here / name).read_bytes() for name in dict.fromkeys(("danq.py", script)))
     settings = {"script": script, **{key: value for key, value in vars(args).items() if key not in (
-        "restart", "reuse_encodings", "make_demo_data", "compare", "out_dir")}}
+        "restart", "reuse_encodings", "make_demo_data", "compare", "predict", "output", "out_dir")}}
     settings |= {"data_dir": str(Path(args.data_dir).resolve()), "code": hashlib.sha256(code).hexdigest()[:16]}
     record = out_dir / "args.json"
     if record.is_file():
@@ -712,6 +842,9 @@ def main(argv=None):
     if args.make_demo_data:
         return make_demo_data(args.make_demo_data, args.limit or 4000, args.seed)
     out_dir = Path(args.out_dir)
+    if args.predict:
+        check_finished(out_dir)
+        return annotate(load_model(out_dir).predict_on_batch, args.predict, args.output, out_dir, args.batch_size)
     started = time.time()
     print(f"[1/3] data: {args.data_dir}", flush=True)
     splits, labels = load_data(args)

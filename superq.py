@@ -7,6 +7,7 @@
     python superq.py --paper                         the 2018 network and recipe, which diverges -> runs/superq-paper/
     python superq.py --reuse-encodings --forest-trees 500       the forest alone, on the encodings of the run before
     python superq.py --features kmer                 the yardstick: 4-mer counts into the same forest -> runs/kmer/
+    python superq.py --predict seqs.fa --output out.tsv         annotate your own sequences with runs/superq
     python superq.py --compare runs/danq runs/superq runs/kmer  the table and the figure -> runs/comparison.{md,png}
 
 Writes args.json, history.csv, model.keras and autoencoder.json (stage 1), encodings.h5 (stage 2), forest.npz, metrics.csv
@@ -201,6 +202,15 @@ def kmer_counts(X, k=KMER):
     return np.bincount(row * 4 ** k + word[word >= 0], minlength=len(X) * 4 ** k).reshape(len(X), -1).astype(np.float32)
 
 
+def load_encoder(out_dir, features, paper=False):
+    """What the forest sees: a function one-hot (n, 1000, 4) -> (n, width), and the dtype to keep it in."""
+    if features == "kmer":
+        return kmer_counts, np.float16                  # counts to 997: exact in float16
+    encoder = encoder_of(danq.load_model(out_dir))
+    # Our code has unit variance; the paper's has no scale to rely on.
+    return lambda X: np.nan_to_num(encoder.predict_on_batch(X)), np.float32 if paper else np.float16
+
+
 def write_encodings(path, encode, splits, labels, about, dtype, batch_size):
     """Encode every row of every split into `path`, in the rows' own order.
 
@@ -353,13 +363,9 @@ def train_autoencoder(args, splits, out_dir):
 def encode_splits(args, splits, labels, out_dir):
     """Stage 2: write encodings.h5."""
     started, stage1 = time.time(), {}
-    if args.features == "kmer":
-        encode, dtype = kmer_counts, np.float16         # counts to 997: exact in float16
-    else:
+    if (out_dir / "autoencoder.json").is_file():
         stage1 = json.loads((out_dir / "autoencoder.json").read_text())
-        encoder = encoder_of(keras.saving.load_model(out_dir / "model.keras", compile=False, safe_mode=True))
-        # The paper's encodings have no scale to rely on; ours have unit variance.
-        encode, dtype = lambda X: np.nan_to_num(encoder.predict_on_batch(X)), np.float32 if args.paper else np.float16
+    encode, dtype = load_encoder(out_dir, args.features, args.paper)
     about = {"features": args.features, "paper": args.paper, "data": args.data_dir, "limit": args.limit,
              "simulated": splits["train"].simulated, **stage1}
     path = out_dir / "encodings.h5"
@@ -408,6 +414,15 @@ def fit_and_score(args, out_dir):
         "subset_accuracy": float(((P >= .5) == Y).all(1).mean()), "subset_accuracy_all_zero": float((Y == 0).all(1).mean())})
 
 
+def trained_scores(out_dir):
+    """The finished run in out_dir as a function: one-hot (n, 1000, 4) -> label scores (n, K)."""
+    danq.check_finished(out_dir)
+    settings = json.loads((out_dir / "args.json").read_text())["settings"]
+    encode, dtype = load_encoder(out_dir, settings["features"], settings["paper"])
+    forest = load_forest(out_dir / "forest.npz")
+    return lambda X: predict_forest(forest, encode(X).astype(dtype))
+
+
 # ---------------------------------------------------------------- side by side
 
 def compare(folders, out_dir):
@@ -417,8 +432,7 @@ def compare(folders, out_dir):
     """
     runs = []
     for folder in map(Path, folders):
-        if not (folder / "summary.json").is_file():
-            raise BadInput(f"{folder} holds no finished run (no summary.json): finish it or leave it out of --compare")
+        danq.check_finished(folder)
         runs.append(json.loads((folder / "summary.json").read_text()))
     table = comparison_table(runs)
     with danq.replacing(Path(out_dir) / "comparison.md") as beside:
@@ -436,43 +450,43 @@ def training_seconds(run):
 
 
 def comparison_table(runs):
-    """Markdown: scores an assay and costs, a row a run, with yardsticks below."""
+    """Markdown: scores (all labels, then an assay each) and costs, a row a run, yardsticks below."""
     base, unit = runs[0], training_seconds(runs[0])
-    assays = list(base["means"])
-    heads = ["model"] + [f"{measure} {assay}" for measure in ("AUROC", "AUPRC", "F1") for assay in assays]
-    heads += ["training time", f"of {base['model']}'s", "epochs (best)", "peak memory", "bases rebuilt"]
-    number = lambda value: "-" if value is None else f"{value:.4f}"
-    lines = []
+    assays = ", ".join(list(base["means"])[1:])
+    four = lambda values: (cells := ["-" if value is None else f"{value:.4f}" for value in values])[0] + (
+        f" ({' '.join(cells[1:])})" if len(cells) > 1 else "")
+    rows = [["model", *(f"{name} ({assays})" for name in ("AUROC", "AUPRC", "F1")), "training time", f"of {base['model']}'s",
+             "epochs (best)", "peak memory", "bases rebuilt"]]
     for run in runs:
-        rebuilt, training = run.get("reconstruction"), run["training"]
-        lines.append([run["model"] + " (SIMULATED)" * run["simulated"]]
-                     + [number(run["means"][assay][key]) for key in ("auroc", "auprc", "f1") for assay in assays]
-                     + [f"{training_seconds(run):,.0f} s", f"{training_seconds(run) / unit:.3f}" if unit else "-",
-                        f"{training['epochs']} ({training['best_epoch']})",
-                        f"{max(run['peak_memory_gb'], run.get('peak_memory_stage1_gb') or 0):.2f} GB",
-                        number(rebuilt and rebuilt["base_accuracy"])])
-    blank = [""] * 5
-    lines.append(["chance"] + [".5"] * len(assays) + [number(base["means"][a]["base_rate"]) for a in assays]
-                 + ["-"] * len(assays) + blank[:4] + [".2500"])
+        seconds, training, rebuilt = training_seconds(run), run["training"], run.get("reconstruction")
+        rows.append([run["model"], *(four([mean[key] for mean in run["means"].values()]) for key in ("auroc", "auprc", "f1")),
+                     f"{seconds:,.0f} s", f"{seconds / unit:.3f}", f"{training['epochs']} ({training['best_epoch']})",
+                     f"{max(run['peak_memory_gb'], run.get('peak_memory_stage1_gb') or 0):.2f} GB",
+                     four([rebuilt["base_accuracy"]]) if rebuilt else "-"])
+    rows.append(["chance", "0.5", four([mean["base_rate"] for mean in base["means"].values()]), *[""] * 5, "0.25"])
     if danq.is_deepsea(base):
-        for name, published in danq.PUBLISHED.items():
-            lines.append(["published: " + name] + [f"{published[key][i]:.4f}" for key in ("auroc", "auprc")
-                                                   for i in range(4)] + ["-"] * len(assays) + blank)
-    text = f"# {'SIMULATED data: ' * base['simulated']}{', '.join(run['model'] for run in runs)}\n\n"
-    text += (f"Data {base['data']}: {base['train_sequences']:,} training sequences, {base['test_windows']:,} test windows, "
-             f"{base['labels_scored']} of {base['labels']} labels scored, strands averaged. Time: {base['model']} to its best "
-             f"epoch; SuperQ autoencoder + encodings + forest.\n\n")
-    text += "\n".join("| " + " | ".join(line) + " |" for line in [heads, ["---"] * len(heads), *lines]) + "\n\n"
-    for run in runs:
-        if report := run.get("reconstruction"):
-            text += (f"{run['model']} rebuilds {report['base_accuracy']:.4f} of held-out bases"
-                     + (f" at {report['bits_per_base']:.3f} bits a base" if report["bits_per_base"] is not None else "")
-                     + f" (commonest base {report['markov_0']['base_accuracy']:.4f}, {report['markov_0']['bits_per_base']:.3f} "
-                     f"bits; order-2 Markov {report['markov_2']['base_accuracy']:.4f}, {report['markov_2']['bits_per_base']:.3f} "
-                     f"bits; the paper .2526).\n")
-    if danq.is_deepsea(base):
-        text += "".join(f"The 2018 paper logged for {name}: loss / accuracy {log}.\n" for name, log in PAPER_LOG.items())
-    return text
+        rows += [["published: " + name, *(four(scores[key]) for key in ("auroc", "auprc")), *[""] * 6]
+                 for name, scores in danq.PUBLISHED.items()]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    rows.insert(1, ["-" * width for width in widths])
+    table = "".join("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |\n" for row in rows)
+    return (f"# {'SIMULATED data: ' * base['simulated']}{', '.join(run['model'] for run in runs)}\n\n"
+            f"Data {base['data']}: {base['train_sequences']:,} training sequences, {base['test_windows']:,} test windows, strands "
+            f"averaged, {base['labels_scored']} of {base['labels']} labels scored. Time: DanQ to its best epoch; SuperQ "
+            f"autoencoder + encodings + forest.\n\n{table}\n{''.join(map(reconstruction_line, runs))}"
+            + "".join(f"The 2018 paper logged for {name}: loss / accuracy {log}.\n"
+                      for name, log in PAPER_LOG.items() if danq.is_deepsea(base)))
+
+
+def reconstruction_line(run):
+    """One line on how well a run rebuilds held-out DNA, with yardsticks; nothing for a run without an autoencoder."""
+    report = run.get("reconstruction")
+    if not report:
+        return ""
+    scores = lambda part: f"{part['base_accuracy']:.4f}" + (f" at {part['bits_per_base']:.3f} bits a base"
+                                                            if part["bits_per_base"] is not None else "")
+    return (f"{run['model']} rebuilds {scores(report)} of held-out bases; commonest base of the training split "
+            f"{scores(report['markov_0'])}, order-2 Markov model {scores(report['markov_2'])}, the 2018 paper 0.2526.\n")
 
 
 def draw_comparison(runs, path):
@@ -530,6 +544,8 @@ def main(argv=None):
     if args.compare:
         return compare(args.compare, Path(args.compare[0]).resolve().parent)
     out_dir = Path(args.out_dir)
+    if args.predict:
+        return danq.annotate(trained_scores(out_dir), args.predict, args.output, out_dir, args.batch_size)
     if not args.reuse_encodings:
         print(f"data: {args.data_dir}", flush=True)
         splits, labels = danq.load_data(args)

@@ -4,6 +4,7 @@
     DEEPSEA_DATA=dir pytest test_superq.py -k data   the data tests on the first rows of real files
 """
 import csv
+import gzip
 import json
 import os
 import re
@@ -504,6 +505,64 @@ def test_published_figures_are_printed_beside_919_real_labels(capsys, tmp_path):
         danq.finish_run(tmp_path, *danq.evaluate(P, Y, P, Y, labels), {"simulated": simulated})
         assert ("0.9384" in capsys.readouterr().out) == (not simulated)
     assert [labels[i][1] for i in (0, 124, 125, 814, 815, 918)] == ["DNase", "DNase", "TF", "TF", "histone", "histone"]
+
+
+# ---------------------------------------------------------------- annotating FASTA
+
+def test_fasta_is_tiled_with_coordinates(tmp_path):
+    rng = np.random.default_rng(0)
+    long = "".join(rng.choice(list("ACGT"), 1450))
+    lines = "\r\n".join(long.lower()[i:i + 61] for i in range(0, 1450, 61))
+    text = f">long chr1 of something\r\n{lines}\r\n>short\r\nGATTACARN-\r\n>empty\r\n\r\n>whole\r\n{long[:1000]}"
+    (tmp_path / "a.fa").write_bytes(text.encode())
+    (tmp_path / "a.fa.gz").write_bytes(gzip.compress(text.encode()))
+    for name in ("a.fa", "a.fa.gz"):
+        windows = list(danq.fasta_windows(tmp_path / name))
+        assert [window[:4] for window in windows] == [
+            ("long", 0, 1000, False), ("long", 200, 1200, False), ("long", 400, 1400, False), ("long", 450, 1450, False),
+            ("short", 0, 10, True), ("whole", 0, 1000, False)]
+        assert all(window[4].decode() == long[window[1]:window[2]] for window in windows[:4] + windows[5:])
+        assert windows[4][4] == b"N" * 495 + b"GATTACARN-" + b"N" * 495
+    X = danq.letters_to_onehot(windows, "a.fa")
+    np.testing.assert_array_equal(X[4, 495:502], letters_to_onehot("GATTACA")[0])
+    assert X[4, 502].tolist() == [1, 1, 0, 0] and X[4, 503:].sum() == 0 == X[4, :495].sum()      # R is A or G
+
+
+def test_both_scripts_annotate_fasta_strand_blind(runs, tmp_path):
+    X, _ = random_data(6)
+    X[:, :, 3] |= 1 - X.any(-1).astype(np.uint8)        # no N
+    X[1, 7] = 0, 0, 1, 0
+    letters = lambda row: "".join(np.array(list("AGCT"))[row.argmax(-1)])
+    flipped = danq.reverse_complement(X)
+    (tmp_path / "x.fa").write_text("".join(f">s{i}\n{letters(x)}\n>r{i}\n{letters(y)}\n" for i, (x, y) in enumerate(zip(X, flipped))))
+    for name, module in (("danq", danq), ("superq", superq), ("kmer", superq)):
+        out, _, _ = runs[name]
+        command = ["--predict", str(tmp_path / "x.fa"), "--out-dir", str(out), "--batch-size", "5", "--output"]
+        module.main([*command, str(tmp_path / "p.tsv")])
+        module.main([*command, str(tmp_path / "p.h5")])
+        with open(tmp_path / "p.tsv") as file:
+            head, *rows = csv.reader(file, delimiter="\t")
+        assert head[:4] == ["record", "start", "end", "padded"] and len(set(head)) == len(head) and len(rows) == 12
+        P = np.array([row[4:] for row in rows], float)
+        np.testing.assert_allclose(P[::2], P[1::2], atol=1e-5)          # a sequence and its reverse complement
+        with h5py.File(tmp_path / "p.h5") as file:
+            np.testing.assert_allclose(file["scores"][:], P, rtol=1e-4, atol=1e-6)
+            assert file["record"][:2].tolist() == [b"s0", b"r0"] and file["labels"].asstr()[:].tolist() == head[4:]
+    model = danq.load_model(runs["danq"][0])
+    danq.main(["--predict", str(tmp_path / "x.fa"), "--out-dir", str(runs["danq"][0]), "--output", str(tmp_path / "p.tsv")])
+    P = np.loadtxt(tmp_path / "p.tsv", skiprows=1, usecols=4)
+    expected = (model.predict(X, verbose=0) + model.predict(flipped, verbose=0))[:, 0] / 2
+    np.testing.assert_allclose(P[::2], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("content, says", [
+    (b"MKVLA\n", "is not FASTA"), (b">p\nMKVLAEE\n", "record p holds 'L' at base 4"), (b"", "holds no sequence"), (b">a\n\n", "holds no sequence"),
+    (gzip.compress(b">a\nGATTACA\n" * 99)[:-20], "damaged gzip")])
+def test_bad_fasta_gives_one_clear_line(runs, tmp_path, capsys, content, says):
+    (tmp_path / "x.fa").write_bytes(content)
+    command = ["--predict", str(tmp_path / "x.fa"), "--out-dir", str(runs["danq"][0]), "--output", str(tmp_path / "p.tsv")]
+    check_one_line(lambda: danq.main(command), capsys, says)
+    assert not (tmp_path / "p.tsv").exists()
 
 
 # ---------------------------------------------------------------- bad input
