@@ -226,7 +226,7 @@ def write_encodings(path, encode, splits, labels, about, dtype, batch_size):
             group.attrs.update(windows=split.windows, strands=split.strands)
             for i in range(0, n, batch_size):
                 rows = slice(i, min(i + batch_size, n))
-                Z = encode(onehot(split.X[rows]))
+                Z = encode(onehot(split.X[rows])).astype(dtype)         # numpy rounds right; HDF5's own float16 may halve
                 if not i:
                     group.create_dataset("Z", (n, Z.shape[1]), dtype, chunks=(min(n, 256), Z.shape[1]))
                     group.create_dataset("Y", (n, split.n_labels), "u1", chunks=(min(n, 1024), split.n_labels),
