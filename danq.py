@@ -478,8 +478,8 @@ def build_danq(n_labels=919, filters=320, lstm_units=320, conv_activation="relu"
 
 
 def compile_model(model, optimizer, loss, accuracy):
-    """Compile without XLA on TensorFlow, where it makes these networks three times slower on a CPU."""
-    model.compile(optimizer=optimizer, loss=loss, weighted_metrics=[accuracy],
+    """Compile; `accuracy` is a list of metrics, or a dict of lists for several outputs. Without XLA on TensorFlow, where it makes these networks three times slower on a CPU."""
+    model.compile(optimizer=optimizer, loss=loss, weighted_metrics=accuracy,
                   jit_compile=False if keras.backend.backend() == "tensorflow" else "auto")
 
 
@@ -500,6 +500,7 @@ def fit(model, batches, valid, out_dir, epochs, patience, simulated=False, yards
                          verbose=int(sys.stdout.isatty()), callbacks=[mark]).history
         marks.append(time.time())
         row = {"epoch": epoch + 1, "seconds": round(marks[-1] - marks[0], 2)}
+        logs |= {key.replace("bases_acc", "acc"): value for key, value in logs.items()}     # SuperQ has two outputs
         row |= {key: logs[key][0] if key in logs else "" for key in ("loss", "acc", "val_loss", "val_acc")}
         history.append(row | ({"data": "SIMULATED"} if simulated else {}))
         improved = not valid or row["val_loss"] < best
@@ -855,7 +856,7 @@ def main(argv=None):
 
     keras.utils.set_random_seed(args.seed)
     model = build_danq(train.n_labels, args.filters, args.lstm_units, args.conv_activation)
-    compile_model(model, "rmsprop", "binary_crossentropy", keras.metrics.BinaryAccuracy(name="acc"))
+    compile_model(model, "rmsprop", "binary_crossentropy", [keras.metrics.BinaryAccuracy(name="acc")])
     rate = base_rates(train)
     print(f"[2/3] DanQ: {model.count_params():,} parameters, {len(train.X):,} sequences, at most {args.epochs} epochs; "
           f"answering each label's base rate scores loss {entropy(rate):.4f}, answering 0 scores acc {1 - rate.mean():.4f}",

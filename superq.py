@@ -27,7 +27,7 @@ from scipy import sparse
 from sklearn.ensemble import RandomForestRegressor
 
 CODE = 500                                              # numbers in the bottleneck, the paper's and ours
-STEPS = 250                                             # positions of our code: 2 numbers for every 4 bases
+DIGITS = 250                                            # of them that say what stands where, each for 4 bases
 PATIENCE = 3                                            # epochs without a better validation loss
 KMER = 4
 PROJECTIONS = 32                                        # random dimensions that stand for the labels while trees grow
@@ -47,29 +47,35 @@ def build_paper(filters=320, lstm_units=320, lstm=True):
     return keras.Model(inputs, layers.Reshape((danq.LENGTH, 4))(x), name="superq_paper")
 
 
-def build_autoencoder(filters=64, lstm_units=64, lstm=True):
-    """An autoencoder that learns: (B, 1000, 4) -> 250 steps x 2 numbers -> base probabilities (B, 1000, 4).
+def build_autoencoder(filters=128, lstm_units=32, lstm=True):
+    """An autoencoder that learns: (B, 1000, 4) -> 250 digits + 250 pooled features -> bases (B, 1000, 4), composition (B, 256).
 
-    Four bases hold 8 bits at most, and each number 4 of them, so the code stays local and the decoder, which must unpack
-    them, is deep. The BLSTM sees the strand in 50 steps of 20 bases and hands each step of the code its context.
+    The digits say what stands where: a linear convolution writes four bases, 8 bits, into each number, and the decoder
+    reads them through sines of doubling frequency, as a dial is read by ever finer hands. The pooled features say what the
+    sequence is made of, wherever it stands and on either strand: mean motif scans, and the BLSTM's mean over them. They
+    are asked to rebuild the counts of all 4-mers.
     """
-    conv = dict(padding="same", activation="relu")
     inputs = keras.Input((danq.LENGTH, 4))
-    x = layers.Conv1D(filters, 9, name="motif_scan", **conv)(inputs)                        # (B, 1000, filters)
-    x = layers.Conv1D(2 * filters, 8, strides=4, **conv)(x)                                 # (B, 250, 2 * filters)
+    digits = layers.Conv1D(1, danq.LENGTH // DIGITS, strides=danq.LENGTH // DIGITS, name="digits")(inputs)      # (B, 250, 1)
+    motif_scan = layers.Conv1D(filters, 8, activation="relu", name="motif_scan")
+    scans = [motif_scan(strand) for strand in (inputs, ops.flip(inputs, (1, 2)))]           # both (B, 993, filters)
+    pooled = [ops.log(1 + 100 * ops.add(*(layers.GlobalAveragePooling1D()(scan) for scan in scans)))]
     if lstm:
-        context = layers.MaxPooling1D(5, name="motif_pool")(x)                              # (B, 50, 2 * filters)
-        context = layers.Bidirectional(layers.LSTM(lstm_units, return_sequences=True), name="motif_grammar")(context)
-        x = layers.Concatenate()([x, layers.UpSampling1D(5)(context)])                      # (B, 250, 2 * (filters + units))
-    x = layers.Conv1D(CODE // STEPS, 1)(x)                                                  # (B, 250, 2)
-    x = layers.BatchNormalization(momentum=.9, center=False, scale=False)(x)                # unit variance: float16 is enough
-    code = layers.Flatten(name="bottleneck")(x)                                             # (B, 500)
-    x = layers.Reshape((STEPS, CODE // STEPS))(code)
-    x = layers.Conv1D(2 * filters, 5, **conv)(x)
-    x = layers.Conv1D(2 * filters, 3, **conv)(x)                                            # (B, 250, 2 * filters)
-    x = layers.Conv1DTranspose(filters, 8, strides=4, **conv)(x)                            # (B, 1000, filters)
-    x = layers.Conv1D(4, 9, padding="same", activation="softmax", name="bases")(x)
-    return keras.Model(inputs, x, name="superq")
+        grammar = layers.Bidirectional(layers.LSTM(lstm_units, return_sequences=True), name="motif_grammar")
+        steps = [grammar(layers.MaxPooling1D(20)(scan)) for scan in scans]                  # both (B, 49, 2 * lstm_units)
+        pooled.append(ops.add(*(layers.GlobalAveragePooling1D()(step) for step in steps)))
+    pooled = layers.BatchNormalization(momentum=.9)(layers.Concatenate()(pooled))
+    pooled = layers.Dense(CODE - DIGITS, name="pooled")(pooled)                             # (B, 250)
+    code = layers.Concatenate(name="bottleneck")([layers.Flatten()(digits), pooled])        # (B, 500)
+
+    x = layers.Reshape((DIGITS, 1))(code[:, :DIGITS])
+    x = layers.Concatenate()([x] + [wave(x * (np.pi / 4 * 2 ** i)) for i in range(7) for wave in (ops.sin, ops.cos)])
+    for _ in range(2):
+        x = layers.Conv1D(128, 1, activation="relu")(x)
+    x = layers.Conv1D(4 * danq.LENGTH // DIGITS, 1)(x)                                      # (B, 250, 16): four bases
+    x = layers.Softmax(name="bases")(layers.Reshape((danq.LENGTH, 4))(x))
+    composition = layers.Dense(4 ** KMER, name="composition")(code[:, DIGITS:])
+    return keras.Model(inputs, {"bases": x, "composition": composition}, name="superq")
 
 
 def encoder_of(autoencoder):
@@ -101,15 +107,16 @@ class Nadam2018(keras.optimizers.Nadam):
 def compile_paper(model):
     """Mean squared error and Nadam at .015, ten times what Keras advised: this is what diverges."""
     danq.compile_model(model, Nadam2018(.015, beta_1=.9, beta_2=.999, epsilon=1e-8), "mean_squared_error",
-                       keras.metrics.CategoricalAccuracy(name="acc"))
+                       [keras.metrics.CategoricalAccuracy(name="acc")])
 
 
 def compile_autoencoder(model, steps):
-    """Cross-entropy a base over known bases; Adam warmed up to 3e-3, then a cosine to almost nothing over `steps`."""
+    """Cross-entropy of known bases + squared error of 4-mer composition; Adam warmed up to 5e-3, then a cosine, over `steps`."""
     warmup = max(1, steps // 20)
-    rate = keras.optimizers.schedules.CosineDecay(1e-4, steps - warmup, alpha=.1, warmup_target=3e-3, warmup_steps=warmup)
-    danq.compile_model(model, keras.optimizers.Adam(rate, clipnorm=1.), keras.losses.CategoricalCrossentropy(
-        reduction="mean_with_sample_weight"), keras.metrics.CategoricalAccuracy(name="acc"))
+    rate = keras.optimizers.schedules.CosineDecay(1e-4, steps - warmup, alpha=.02, warmup_target=5e-3, warmup_steps=warmup)
+    danq.compile_model(model, keras.optimizers.Adam(rate, clipnorm=1.), {
+        "bases": keras.losses.CategoricalCrossentropy(reduction="mean_with_sample_weight"), "composition": "mean_squared_error",
+    }, {"bases": [keras.metrics.CategoricalAccuracy(name="acc")]})
 
 
 def known_bases(X):
@@ -118,8 +125,10 @@ def known_bases(X):
 
 
 def rebuild(X, rows):
-    """Targets of the autoencoder: the sequence itself, weighted to leave unknown bases out of loss and accuracy."""
-    return X, known_bases(X)
+    """Targets and weights of the autoencoder: the bases, unknown ones weighted 0; square roots of both strands' 4-mer counts."""
+    counts = kmer_counts(X)
+    composition = np.sqrt(counts + counts[:, COMPLEMENTS])
+    return {"bases": X, "composition": composition}, {"bases": known_bases(X), "composition": np.ones(len(X), np.float32)}
 
 
 def rebuild_all(X, rows):
@@ -168,6 +177,7 @@ def reconstruction(model, train, test, batch_size, probabilities=True, sample=10
     for block in np.array_split(rows, -(-len(rows) // batch_size)):
         X = onehot(test.X[block])
         P, known, codes = model.predict_on_batch(X), known_bases(X), base_codes(X)
+        P = P["bases"] if isinstance(P, dict) else P
         true = np.take_along_axis(P, np.maximum(codes, 0)[..., None], 2)[..., 0][known]
         sums["model"] += known.sum(), (P.argmax(-1) == codes)[known].sum(), -np.log2(np.clip(true, 1e-7, 1)).sum(dtype=float)
         squares += np.square(P - X, dtype=float).mean((1, 2)).sum()
@@ -195,6 +205,18 @@ def tell_reconstruction(report):
 
 # ---------------------------------------------------------------- encodings
 
+def complement_words(k=KMER):
+    """Number of the reverse complement of each k-mer number: complements 3 - base, read backwards."""
+    number, flipped = np.arange(4 ** k), np.zeros(4 ** k, np.int64)
+    for _ in range(k):
+        flipped = flipped * 4 + 3 - number % 4
+        number //= 4
+    return flipped
+
+
+COMPLEMENTS = complement_words()
+
+
 def kmer_counts(X, k=KMER):
     """Counts of the 4^k k-mers of one-hot (n, 1000, 4): (n, 256) float32, k-mers with an unknown base left out."""
     word = words(base_codes(X), k)
@@ -207,7 +229,7 @@ def load_encoder(out_dir, features, paper=False):
     if features == "kmer":
         return kmer_counts, np.float16                  # counts to 997: exact in float16
     encoder = encoder_of(danq.load_model(out_dir))
-    # Our code has unit variance; the paper's has no scale to rely on.
+    # Our code stays within a few units; the paper's has no scale to rely on.
     return lambda X: np.nan_to_num(encoder.predict_on_batch(X)), np.float32 if paper else np.float16
 
 
@@ -520,8 +542,8 @@ def parse_args(argv=None):
     add = parser.add_argument
     add("--paper", action="store_true", help="the 2018 network, recipe and forest (10 trees, leaf 1); diverges by design")
     add("--no-lstm", action="store_true", help="leave the BLSTM out, as the paper's authors did in the version they presented")
-    add("--filters", type=positive, help="motif detectors of the first convolution (default: 64; --paper 320)")
-    add("--lstm-units", type=positive, help="units of the BLSTM in each direction (default: 64; --paper 320)")
+    add("--filters", type=positive, help="motif detectors of the first convolution (default: 128; --paper 320)")
+    add("--lstm-units", type=positive, help="units of the BLSTM in each direction (default: 32; --paper 320)")
     add("--features", default="autoencoder", choices=("autoencoder", "kmer"),
         help="what the forest sees: the bottleneck, or 4-mer counts as a yardstick (default: %(default)s)")
     add("--forest-trees", type=positive, help="trees (default: 200; --paper 10)")
