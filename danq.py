@@ -9,8 +9,8 @@
 
 Writes args.json, history.csv (a row an epoch), model.keras (the best epoch), metrics.csv (a row a label) and
 summary.json into --out-dir, and a bit-packed copy of the data into packed/ beside it. On the whole DeepSEA bundle
-(4.4 million sequences, 919 labels) the paper reports a mean test AUROC of 0.938 after days on a 2015 GPU; on two
-CPU cores the full network trains at about 43 sequences a second.
+(4.4 million sequences, 919 labels) the paper reports a mean test AUROC of 0.938 after days on a 2015 GPU; on two cores of
+a 2025 server the full network trains at about 100 sequences a second.
 
 superq.py imports its data, training loop, scoring and bookkeeping from here.
 """
@@ -503,9 +503,9 @@ def fit(model, batches, valid, out_dir, epochs, patience, simulated=False, yards
         logs |= {key.replace("bases_acc", "acc"): value for key, value in logs.items()}     # SuperQ has two outputs
         row |= {key: logs[key][0] if key in logs else "" for key in ("loss", "acc", "val_loss", "val_acc")}
         history.append(row | ({"data": "SIMULATED"} if simulated else {}))
-        improved = not valid or row["val_loss"] < best
-        if improved:
-            best, best_row = row["val_loss"], row
+        improved = not valid or not epoch or row["val_loss"] < best
+        if improved:                                    # a first epoch that is NaN may still be bettered
+            best, best_row = math.inf if not valid or math.isnan(row["val_loss"]) else row["val_loss"], row
             with replacing(out_dir / "model.keras") as beside:
                 model.save(beside)
         write_csv(out_dir / "history.csv", history)
@@ -750,15 +750,23 @@ def shared_arguments(parser, out_dir, epochs):
     add("--restart", action="store_true", help="discard what a run with other arguments left in --out-dir")
 
 
-def check_finished(out_dir):
-    """Raise BadInput unless out_dir holds a finished run."""
+def finished_settings(out_dir, script=None):
+    """Settings of the finished run in out_dir. Raises BadInput where there is none, or it is another script's."""
     if not (Path(out_dir) / "summary.json").is_file():
         raise BadInput(f"{out_dir} holds no finished run (no summary.json): train first, or name one that is finished")
+    settings = json.loads((Path(out_dir) / "args.json").read_text())["settings"]
+    if script and settings["script"] != script:
+        raise BadInput(f"{out_dir} holds a run of {settings['script']}: give it to that script")
+    return settings
 
 
 def load_model(out_dir):
     """The trained model in out_dir, loaded in Keras' safe mode: its file cannot run code."""
-    return keras.saving.load_model(Path(out_dir) / "model.keras", compile=False, safe_mode=True)
+    path = Path(out_dir) / "model.keras"
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:                          # zip, JSON, HDF5 and Keras each have their own
+        raise BadInput(f"{path} cannot be loaded ({first_line(error)}): train again with --restart") from error
 
 
 def write_csv(path, rows):
@@ -768,7 +776,7 @@ def write_csv(path, rows):
         writer.writerows(rows)
 
 
-def start_run(args, script, outputs, changeable=()):
+def start_run(args, script, outputs, simulated, changeable=()):
     """Record the run in args.json; True where the same run is finished already.
 
     outputs : files that --restart removes;  changeable : arguments that may differ from the run before
@@ -794,8 +802,9 @@ def start_run(args, script, outputs, changeable=()):
     if record.is_file() and (out_dir / "summary.json").is_file() and before == settings:
         print(f"{out_dir} is finished already: nothing to do (--restart trains again)")
         return True
+    (out_dir / "summary.json").unlink(missing_ok=True)   # it marks a run finished, and this one is not yet
     backend = keras.backend.backend()
-    write_json(record, {"settings": settings, "command": [script, *sys.argv[1:]], "started": time.strftime("%F %T %z"),
+    write_json(record, {"settings": settings, "data": "SIMULATED" if simulated else args.data_dir, "command": [script, *sys.argv[1:]], "started": time.strftime("%F %T %z"),
                         "device": keras.distribution.list_devices(), "machine": f"{processor()}, {os.cpu_count()} cores",
                         "versions": {"python": platform.python_version(), **{name: version(name) for name in (
                             "keras", backend, "numpy", "h5py", "scipy", "scikit-learn")}}})
@@ -844,12 +853,12 @@ def main(argv=None):
         return make_demo_data(args.make_demo_data, args.limit or 4000, args.seed)
     out_dir = Path(args.out_dir)
     if args.predict:
-        check_finished(out_dir)
+        finished_settings(out_dir, "danq.py")
         return annotate(load_model(out_dir).predict_on_batch, args.predict, args.output, out_dir, args.batch_size)
     started = time.time()
     print(f"[1/3] data: {args.data_dir}", flush=True)
     splits, labels = load_data(args)
-    if start_run(args, "danq.py", ("history.csv", "model.keras", "metrics.csv")):
+    if start_run(args, "danq.py", ("history.csv", "model.keras", "metrics.csv"), splits["train"].simulated):
         return
     stages = {"data": round(time.time() - started, 2)}
     train, valid, test = (splits[name] for name in SPLITS)

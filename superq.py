@@ -30,6 +30,7 @@ CODE = 500                                              # numbers in the bottlen
 STEPS, DIGITS = 200, 400                                # of them, 2 for every 5 bases say what stands where
 PATIENCE = 3                                            # epochs without a better validation loss
 KMER = 4
+FOREST = ("forest_trees", "forest_leaf", "forest_samples")              # arguments that --reuse-encodings may change
 PROJECTIONS = 32                                        # random dimensions that stand for the labels while trees grow
 # The 2018 paper's own logs, DeepSEA bundle on a K80: (training loss, accuracy) of its first epochs; chance is .25.
 PAPER_LOG = {"DanQ": ".0767 / .9791 after epoch 1, 17,150 s an epoch",
@@ -383,7 +384,7 @@ def train_autoencoder(args, splits, out_dir):
     if args.paper:
         print("the 2018 recipe, which failed in the paper's Fig. 3: loss 1.4e8 to 4.7e9, accuracy .2505 to .2560", flush=True)
     danq.write_json(out_dir / "autoencoder.json", {
-        "training": training, "reconstruction": report, "parameters": model.count_params(), "peak_memory_gb": danq.peak_memory()})
+        "simulated": train.simulated, "training": training, "reconstruction": report, "parameters": model.count_params(), "peak_memory_gb": danq.peak_memory()})
 
 
 def encode_splits(args, splits, labels, out_dir):
@@ -404,11 +405,17 @@ def encode_splits(args, splits, labels, out_dir):
           f"({path.stat().st_size / 1e9:.2f} GB, {seconds:.0f} s)", flush=True)
 
 
+def reusable(out_dir):
+    """Whether out_dir's encodings are of simulated data, and the settings of the run that made them."""
+    if not (out_dir / "encodings.h5").is_file():
+        raise BadInput(f"{out_dir / 'encodings.h5'} is missing: run once without --reuse-encodings")
+    with h5py.File(out_dir / "encodings.h5") as file:
+        return json.loads(file.attrs["about"])["simulated"], json.loads((out_dir / "args.json").read_text())["settings"]
+
+
 def fit_and_score(args, out_dir):
     """Stage 3: forest on the training encodings, thresholds on validation, scores on test."""
     path = out_dir / "encodings.h5"
-    if not path.is_file():
-        raise BadInput(f"{path} is missing: run once without --reuse-encodings")
     with h5py.File(path) as file:
         about, (n, width), K = json.loads(file.attrs["about"]), file["train/Z"].shape, file["train/Y"].shape[1]
         rows = min(n, args.forest_samples)
@@ -418,7 +425,7 @@ def fit_and_score(args, out_dir):
         started = time.time()
         forest = fit_forest(file["train/Z"], file["train/Y"], args.forest_trees, args.forest_leaf, args.forest_samples,
                             seed=args.seed)
-        save_forest(out_dir / "forest.npz", forest)
+        save_forest(out_dir / "forest.npz", forest | {"data": np.array("SIMULATED " * about["simulated"] + about["data"])})
         seconds = {"autoencoder": about.get("training", {}).get("seconds", 0), "encodings": float(file.attrs["seconds"]),
                    "forest": round(time.time() - started, 2)}
         started, scores = time.time(), []
@@ -442,8 +449,7 @@ def fit_and_score(args, out_dir):
 
 def trained_scores(out_dir):
     """The finished run in out_dir as a function: one-hot (n, 1000, 4) -> label scores (n, K)."""
-    danq.check_finished(out_dir)
-    settings = json.loads((out_dir / "args.json").read_text())["settings"]
+    settings = danq.finished_settings(out_dir, "superq.py")
     encode, dtype = load_encoder(out_dir, settings["features"], settings["paper"])
     forest = load_forest(out_dir / "forest.npz")
     return lambda X: predict_forest(forest, encode(X).astype(dtype))
@@ -458,7 +464,7 @@ def compare(folders, out_dir):
     """
     runs = []
     for folder in map(Path, folders):
-        danq.check_finished(folder)
+        danq.finished_settings(folder)
         runs.append(json.loads((folder / "summary.json").read_text()))
     table = comparison_table(runs)
     with danq.replacing(Path(out_dir) / "comparison.md") as beside:
@@ -559,6 +565,8 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     if args.paper and args.features == "kmer":
         raise BadInput("--paper and --features kmer exclude each other: the yardstick has no autoencoder")
+    if args.reuse_encodings and args.restart:
+        raise BadInput("--reuse-encodings and --restart exclude each other: --restart discards the encodings")
     args.forest_trees = args.forest_trees or (10 if args.paper else 200)
     args.forest_leaf = args.forest_leaf or (1 if args.paper else 20)
     args.out_dir = args.out_dir or "runs/" + ("superq-paper" if args.paper else "kmer" if args.features == "kmer" else "superq")
@@ -572,12 +580,15 @@ def main(argv=None):
     out_dir = Path(args.out_dir)
     if args.predict:
         return danq.annotate(trained_scores(out_dir), args.predict, args.output, out_dir, args.batch_size)
-    if not args.reuse_encodings:
+    if args.reuse_encodings:                            # everything but the forest's arguments is as it was
+        simulated, before = reusable(out_dir)
+        vars(args).update({key: before[key] for key in vars(args).keys() & before.keys() if key not in FOREST})
+    else:
         print(f"data: {args.data_dir}", flush=True)
         splits, labels = danq.load_data(args)
-    forest_only = ("forest_trees", "forest_leaf", "forest_samples", "code") if args.reuse_encodings else ()
-    if danq.start_run(args, "superq.py", ("history.csv", "model.keras", "autoencoder.json", "encodings.h5", "forest.npz",
-                                          "metrics.csv"), forest_only):
+        simulated = splits["train"].simulated
+    outputs = ("history.csv", "model.keras", "autoencoder.json", "encodings.h5", "forest.npz", "metrics.csv")
+    if danq.start_run(args, "superq.py", outputs, simulated, (*FOREST, "code") if args.reuse_encodings else ()):
         return
     if not args.reuse_encodings:
         if args.features == "autoencoder" and not (out_dir / "autoencoder.json").is_file():

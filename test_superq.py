@@ -488,13 +488,14 @@ def test_a_finished_run_is_kept(runs, capsys):
 
 def test_forest_alone_on_kept_encodings(runs, tmp_path, capsys):
     out, _, flags = runs["superq"]
-    flags = [*flags[:-1], "9", "--reuse-encodings"]
+    flags = ["--out-dir", str(out), "--reuse-encodings", "--forest-trees", "9"]
     encodings = (out / "encodings.h5").stat().st_mtime_ns
     superq.main(flags)
     assert "[3/3] forest: 9 trees" in (printed := capsys.readouterr().out) and "[1/3]" not in printed
     assert (out / "encodings.h5").stat().st_mtime_ns == encodings
     assert json.loads((out / "summary.json").read_text())["reconstruction"]["base_accuracy"] > 0
-    superq.main(runs["superq"][2][:-1] + ["6", "--reuse-encodings"])    # as it was
+    assert json.loads((out / "args.json").read_text())["settings"]["epochs"] == 2
+    superq.main([*flags[:-1], "6"])                     # as it was
 
 
 def test_comparison_sets_runs_side_by_side(runs, capsys):
@@ -572,6 +573,8 @@ def test_bad_fasta_gives_one_clear_line(runs, tmp_path, capsys, content, says):
     (tmp_path / "x.fa").write_bytes(content)
     command = ["--predict", str(tmp_path / "x.fa"), "--out-dir", str(runs["danq"][0]), "--output", str(tmp_path / "p.tsv")]
     check_one_line(lambda: danq.main(command), capsys, says)
+    command[3] = str(runs["superq"][0])
+    check_one_line(lambda: danq.main(command), capsys, "holds a run of superq.py")
     assert not (tmp_path / "p.tsv").exists()
 
 
@@ -661,6 +664,7 @@ def test_unwritable_out_dir_and_missing_encodings(tmp_path, capsys):
     assert (tmp_path / "file").read_text() == "kept"
     check_one_line(lambda: superq.main(["--reuse-encodings", "--out-dir", str(tmp_path / "run")]), capsys, "encodings.h5 is missing")
     check_one_line(lambda: superq.main(["--compare", str(tmp_path)]), capsys, "no finished run")
+    check_one_line(lambda: danq.main(["--predict", "x.fa", "--out-dir", str(tmp_path)]), capsys, "no finished run")
     check_one_line(lambda: danq.main(["--make-demo-data", str(tmp_path)]), capsys, "exists already")
 
 
