@@ -15,6 +15,7 @@ a 2025 server the full network trains at about 100 sequences a second.
 superq.py imports its data, training loop, scoring and bookkeeping from here.
 """
 import argparse
+import ast
 import contextlib
 import csv
 import gzip
@@ -67,12 +68,13 @@ class BadInput(Exception):
 
 # ---------------------------------------------------------------- data: .mat -> packed bits -> batches
 
-Split = namedtuple("Split", "name X Y n_labels windows strands simulated")
+Split = namedtuple("Split", "X Y n_labels windows strands simulated source")
 Split.__doc__ = """One packed split.
 
 X : memmap (n, 500) uint8, np.packbits of the one-hot (1000, 4);  Y : memmap (n, ceil(K / 8)) uint8, packed labels
 n_labels : K;  windows : rows to score (n / 2 where both strands are there, else n)
 strands : bool, rows windows..n are the reverse complements of rows 0..windows
+simulated : bool;  source : size and time stamp of the file it was packed from
 """
 
 
@@ -80,7 +82,7 @@ strands : bool, rows windows..n are the reverse complements of rows 0..windows
 def replacing(path):
     """Yield a path beside `path` to write to; rename it into place when all went well, remove it otherwise."""
     path = Path(path)
-    beside = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    beside = path.with_name(f".{path.stem}.tmp{os.getpid()}{path.suffix}")
     try:
         yield beside
         os.replace(beside, path)
@@ -117,6 +119,8 @@ def open_mat(path, split):
             else:
                 mat = scipy.io.loadmat(path, variable_names=keys + ("simulated",))
                 X, Y = (mat[key].T if key in mat else None for key in keys)
+        except MemoryError as error:
+            raise BadInput(f"{path} does not fit into memory as MATLAB v5: save it as v7.3, which is streamed") from error
         except Exception as error:                      # h5py and scipy raise whatever the garbage leads them to
             raise BadInput(f"{path} is not a whole MATLAB v5 or v7.3 file ({first_line(error)}): "
                            f"copy or download it again") from error
@@ -177,10 +181,11 @@ def spans(total, chunk, size):
 
 
 def plan_tiles(shape, chunks, itemsize, budget):
-    """Row spans and sequence spans whose tiles stay within `budget` bytes and read each HDF5 chunk once.
+    """Row spans and sequence spans whose tiles stay within `budget` bytes and read HDF5 chunks once where that allows it.
 
     shape : (1000, 4, N) or (K, N);  chunks : the same for a chunk, None for a contiguous array.
-    Whole sequences where chunks are narrow enough; else whole chunks; a chunk larger than the budget in pieces.
+    Whole sequences where chunks are narrow enough; else whole rows of chunks; in pieces, which read a chunk once for each,
+    where a row of chunks, rounded up to whole packed bytes, is larger than the budget.
     """
     rows, n = shape[0], shape[-1]
     cell = itemsize * (4 if len(shape) == 3 else 1)     # bytes of one row of one sequence
@@ -196,10 +201,10 @@ def plan_tiles(shape, chunks, itemsize, budget):
     return spans(rows, step, step), spans(n, chunk_n, max(1, budget // (step * cell)))
 
 
-def pack_array(source, wanted, path, where, budget=128 << 20):
+def pack_array(source, wanted, path, where, budget=256 << 20):
     """Stream the `wanted` sequences of source, (1000, 4, N) or (K, N), to a packed .npy of shape (len(wanted), bytes).
 
-    Memory: a tile of `budget` bytes, packed bits of twice that, and HDF5's own copy of one chunk.
+    Memory: a tile of `budget` bytes, as much of packed bits, and HDF5's own copy of one chunk.
     """
     chunks = getattr(source, "chunks", None)
     if chunks and math.prod(chunks) * source.dtype.itemsize > CHUNK_LIMIT:
@@ -221,7 +226,7 @@ def pack_array(source, wanted, path, where, budget=128 << 20):
                 tile = tile[..., pick - pick[0]]
             tile = as_bits(tile, where, [r0] + [0] * (len(tile.shape) - 2) + [pick[0]])
             held.append(pack_bits(tile.reshape(-1, len(pick))))
-            if r1 == source.shape[0] or sum(part.size for part in held) > 2 * budget:
+            if r1 == source.shape[0] or sum(part.size for part in held) > budget:
                 done += write_columns(path, lo, done, held)
                 held = []
             bar.add(1)
@@ -256,7 +261,7 @@ def load_split(data_dir, split, packed_dir, limit=None):
         folder.mkdir(parents=True, exist_ok=True)
         facts = pack_split(path, split, note, files, source, limit)
     X, Y = (np.load(file, mmap_mode="r") for file in files)
-    return Split(split, X, Y, facts["n_labels"], facts["windows"], facts["strands"], facts["simulated"])
+    return Split(X, Y, facts["n_labels"], facts["windows"], facts["strands"], facts["simulated"], facts["data"])
 
 
 def pack_split(path, split, note, files, source, limit):
@@ -276,7 +281,7 @@ def pack_split(path, split, note, files, source, limit):
                 raise BadInput(f"{path} is damaged ({first_line(error)}): copy or download it again") from error
             raise
     strands = have_strands(*(np.load(file, mmap_mode="r") for file in files))
-    facts = {"source": source, "n_labels": int(Y.shape[0]), "windows": len(wanted) // (2 if strands else 1),
+    facts = {"source": source, "data": f"{source['bytes']} bytes of {source['mtime']}", "n_labels": int(Y.shape[0]), "windows": len(wanted) // (2 if strands else 1),
              "strands": strands, "simulated": simulated}
     write_json(note, facts)
     size = sum(file.stat().st_size for file in files)
@@ -333,7 +338,7 @@ class Batches(keras.utils.PyDataset):
 
 
 def load_data(args):
-    """Load the three splits and the label table of --data-dir, and say what is there."""
+    """Load the splits {"train", "valid", "test"} and the label table of --data-dir, and say what is there."""
     packed_dir = Path(args.out_dir).resolve().parent / "packed"
     splits = {name: load_split(args.data_dir, name, packed_dir, args.limit) for name in SPLITS}
     counts = {name: split.n_labels for name, split in splits.items()}
@@ -342,6 +347,7 @@ def load_data(args):
                        f"they must come from one data set")
     labels = load_labels(args.data_dir, counts["train"])
     if any(split.simulated for split in splits.values()):
+        splits = {name: split._replace(simulated=True) for name, split in splits.items()}
         print("SIMULATED data: planted motifs, not genomes. Numbers from it say nothing about real DNA.")
     for name, split in splits.items():
         print(f"  {name}: {len(split.X):,} sequences x {split.n_labels} labels, "
@@ -736,15 +742,24 @@ def positive(text):
     return number
 
 
+def seed(text):
+    """argparse type: what numpy and Keras take as a seed."""
+    number = int(text)
+    if not 0 <= number < 2 ** 32:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 4294967295, is {text}")
+    return number
+
+
 def shared_arguments(parser, out_dir, epochs):
     """Arguments that both scripts take."""
     add = parser.add_argument
     add("--data-dir", default="data", help="folder of train.mat, valid.mat, test.mat (default: %(default)s)")
-    add("--out-dir", default=out_dir, help="folder for everything this run writes (default: %(default)s)")
+    add("--out-dir", default=out_dir, help="folder for this run's files; packed data go into packed/ beside it "
+                                           f"(default: {out_dir or 'runs/ and the name of the model'})")
     add("--epochs", type=positive, default=epochs, help="passes over the training data at most (default: %(default)s)")
     add("--batch-size", type=positive, default=100, help="sequences a training step (default: %(default)s)")
     add("--limit", type=positive, metavar="N", help="take the first N windows of each split, with both strands")
-    add("--seed", type=int, default=1337, help="seed of weights, dropout, shuffling and forest (default: %(default)s)")
+    add("--seed", type=seed, default=1337, help="seed of weights, dropout, shuffling and forest (default: %(default)s)")
     add("--predict", metavar="FASTA", help="annotate a FASTA file (plain or gzip) with the trained run in --out-dir, and exit")
     add("--output", metavar="FILE", default="predictions.tsv", help="where --predict writes: .tsv, or .h5 (default: %(default)s)")
     add("--restart", action="store_true", help="discard what a run with other arguments left in --out-dir")
@@ -776,10 +791,11 @@ def write_csv(path, rows):
         writer.writerows(rows)
 
 
-def start_run(args, script, outputs, simulated, changeable=()):
+def start_run(args, script, outputs, simulated, source, changeable=()):
     """Record the run in args.json; True where the same run is finished already.
 
-    outputs : files that --restart removes;  changeable : arguments that may differ from the run before
+    outputs : files that --restart removes;  source : what tells one state of the data from another
+    changeable : settings that may differ from the run before
     Raises BadInput where --out-dir holds a run with other arguments, data or code: nothing made is overwritten.
     """
     out_dir = Path(args.out_dir)
@@ -788,14 +804,15 @@ def start_run(args, script, outputs, simulated, changeable=()):
         for name in ("summary.json", "args.json", *outputs):
             (out_dir / name).unlink(missing_ok=True)
     here = Path(__file__).resolve().parent
-    code = b"".join((here / name).read_bytes() for name in dict.fromkeys(("danq.py", script)))
+    code = "".join(ast.dump(ast.parse((here / name).read_bytes())) for name in dict.fromkeys(("danq.py", script))).encode()
     settings = {"script": script, **{key: value for key, value in vars(args).items() if key not in (
         "restart", "reuse_encodings", "make_demo_data", "compare", "predict", "output", "out_dir")}}
-    settings |= {"data_dir": str(Path(args.data_dir).resolve()), "code": hashlib.sha256(code).hexdigest()[:16]}
+    settings |= {"data_dir": str(Path(args.data_dir).resolve()), "data_files": source,
+                 "code": hashlib.sha256(code).hexdigest()[:16]}
     record = out_dir / "args.json"
     if record.is_file():
         before = json.loads(record.read_text())["settings"]
-        for key in settings.keys() | before.keys():
+        for key in sorted(settings.keys() | before.keys()):
             if key not in changeable and before.get(key) != settings.get(key):
                 raise BadInput(f"{out_dir} holds a run in which {key.replace('_', '-')} was {before.get(key)}, "
                                f"now {settings.get(key)}: use another --out-dir, or --restart to discard it")
@@ -805,10 +822,18 @@ def start_run(args, script, outputs, simulated, changeable=()):
     (out_dir / "summary.json").unlink(missing_ok=True)   # it marks a run finished, and this one is not yet
     backend = keras.backend.backend()
     write_json(record, {"settings": settings, "data": "SIMULATED" if simulated else args.data_dir, "command": [script, *sys.argv[1:]], "started": time.strftime("%F %T %z"),
-                        "device": keras.distribution.list_devices(), "machine": f"{processor()}, {os.cpu_count()} cores",
+                        "device": devices(), "machine": f"{processor()}, {os.cpu_count()} cores",
                         "versions": {"python": platform.python_version(), **{name: version(name) for name in (
                             "keras", backend, "numpy", "h5py", "scipy", "scikit-learn")}}})
     return False
+
+
+def devices():
+    """Devices that Keras computes on; the torch backend has no such list."""
+    try:
+        return keras.distribution.list_devices()
+    except AttributeError:
+        return [keras.backend.backend()]
 
 
 def processor():
@@ -847,6 +872,19 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
+def train_danq(args, train, valid, out_dir):
+    """Build and train DanQ; leaves the best model in model.keras and returns what fit() does."""
+    keras.utils.set_random_seed(args.seed)
+    model = build_danq(train.n_labels, args.filters, args.lstm_units, args.conv_activation)
+    compile_model(model, "rmsprop", "binary_crossentropy", [keras.metrics.BinaryAccuracy(name="acc")])
+    rate = base_rates(train)
+    print(f"[2/3] DanQ: {model.count_params():,} parameters, {len(train.X):,} sequences, at most {args.epochs} epochs; "
+          f"answering each label's base rate scores loss {entropy(rate):.4f}, answering 0 scores acc {1 - rate.mean():.4f}",
+          flush=True)
+    return fit(model, lambda epoch: Batches(train, args.batch_size, seed=args.seed, epoch=epoch),
+               Batches(valid, args.batch_size), out_dir, args.epochs, args.patience, train.simulated)
+
+
 def main(argv=None):
     args = parse_args(argv)
     if args.make_demo_data:
@@ -858,20 +896,15 @@ def main(argv=None):
     started = time.time()
     print(f"[1/3] data: {args.data_dir}", flush=True)
     splits, labels = load_data(args)
-    if start_run(args, "danq.py", ("history.csv", "model.keras", "metrics.csv"), splits["train"].simulated):
+    sources = [split.source for split in splits.values()]
+    outputs = ("history.csv", "model.keras", "training.json", "metrics.csv")
+    if start_run(args, "danq.py", outputs, splits["train"].simulated, sources):
         return
     stages = {"data": round(time.time() - started, 2)}
     train, valid, test = (splits[name] for name in SPLITS)
-
-    keras.utils.set_random_seed(args.seed)
-    model = build_danq(train.n_labels, args.filters, args.lstm_units, args.conv_activation)
-    compile_model(model, "rmsprop", "binary_crossentropy", [keras.metrics.BinaryAccuracy(name="acc")])
-    rate = base_rates(train)
-    print(f"[2/3] DanQ: {model.count_params():,} parameters, {len(train.X):,} sequences, at most {args.epochs} epochs; "
-          f"answering each label's base rate scores loss {entropy(rate):.4f}, answering 0 scores acc {1 - rate.mean():.4f}",
-          flush=True)
-    training = fit(model, lambda epoch: Batches(train, args.batch_size, seed=args.seed, epoch=epoch),
-                   Batches(valid, args.batch_size), out_dir, args.epochs, args.patience, train.simulated)
+    if not (out_dir / "training.json").is_file():
+        write_json(out_dir / "training.json", train_danq(args, train, valid, out_dir))
+    model, training = load_model(out_dir), json.loads((out_dir / "training.json").read_text())
     stages["training"] = training["seconds"]
 
     print(f"[3/3] test: {test.windows:,} windows{', both strands averaged' if test.strands else ''}", flush=True)
@@ -882,8 +915,8 @@ def main(argv=None):
     stages["all"] = round(sum(stages.values()), 2)
     Y_valid, Y_test = (unpack_labels(split, slice(split.windows)) for split in (valid, test))
     finish_run(out_dir, *evaluate(P_valid, Y_valid, P_test, Y_test, labels), {"model": "DanQ", "data": args.data_dir, "simulated": train.simulated, "limit": args.limit,
-                                  "train_sequences": len(train.X), "test_windows": test.windows, "training": training,
-                                  "seconds": stages, "parameters": model.count_params()})
+                                  "train_sequences": len(train.X), "test_windows": test.windows, "strands": test.strands,
+                                  "training": training, "seconds": stages, "parameters": model.count_params()})
 
 
 def base_rates(split, sample=100_000):

@@ -2,16 +2,18 @@
 # DanQ and SuperQ side by side, from nothing to one table and one figure.
 #
 #   machine  a GPU VM with 16 GB of RAM for the full DeepSEA bundle; any 2 cores and 4 GB for the demo
-#   time     demo: under 10 minutes on 2 CPU cores after installation; full bundle: days on two cores, a GPU is needed
-#   disk     demo 0.1 GB; full bundle about 40 GB: 4 GB download and .mat files, 2.7 GB packed, 5 GB of encodings and room to unpack
-#   plus     1.5 GB for .venv, 6 GB with CUDA
+#   time     demo: under 10 minutes on 2 CPU cores after installation; full bundle: 12 hours an epoch of DanQ on two cores
+#            (projected from 100 sequences a second), so a GPU is needed
+#   disk     demo 1 GB; full bundle about 50 GB: download and .mat files 10, packed 3, encodings 20, forests 10, room to
+#            unpack; plus 2 GB for .venv, 6 GB with CUDA
 #
 #   bash run_all.sh                                   data/*.mat if there; else download (GPU and network); else the demo
 #   DATA=dir LIMIT=8000 EPOCHS=4 bash run_all.sh      your own data, its first 8,000 windows, 4 epochs
 #   bash run_all.sh --test                            make the environment and run pytest test_superq.py
 #
 # DATA folder of train.mat, valid.mat, test.mat; EPOCHS at most, for every network; LIMIT windows of each split;
-# RUNS where results go (runs); DEEPSEA_URL where the bundle is. A finished stage is skipped when this is run again; a run
+# RUNS where results go (runs); DEEPSEA_URL where the bundle is. Relative names are
+# taken from the folder you are in. A finished stage is skipped when this is run again; a run
 # that EPOCHS or LIMIT shrank, and the demo, live in folders of their own and never pass for a full one.
 set -euo pipefail
 DATA=${DATA:-} EPOCHS=${EPOCHS:-} LIMIT=${LIMIT:-} RUNS=${RUNS:-runs} PYTHON=${PYTHON:-python3}
@@ -24,7 +26,7 @@ for name in EPOCHS LIMIT; do
 done
 [[ $# -eq 0 || ( $# -eq 1 && $1 == --test ) ]] || die "takes nothing or --test, not: $*"
 [[ -z $DATA || -d $DATA ]] || die "DATA=$DATA is not a folder"
-has_gpu() { command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; }
+has_gpu() { [[ $(nvidia-smi -L 2>/dev/null) == *GPU* ]]; }
 
 # Make .venv once; its stamp, a copy of the requirements, is written last.
 environment() {
@@ -43,13 +45,15 @@ environment() {
 download() {
     say "DeepSEA bundle: $DEEPSEA_URL -> data/"
     local part=data.part/bundle.part whole=data.part/bundle.tar.gz folder
-    mkdir -p data.part
+    mkdir -p data.part || return 1
     if ! [[ -f $whole ]]; then
-        curl --fail --location --retry 3 --connect-timeout 20 --continue-at - --output "$part" "$DEEPSEA_URL" || return 1
+        curl --fail --location --retry 3 --connect-timeout 20 --speed-limit 1000 --speed-time 60 --continue-at - \
+            --output "$part" "$DEEPSEA_URL" || return 1
         mv "$part" "$whole"
     fi
-    rm -rf data.part/unpacked && mkdir data.part/unpacked
-    tar -xzf "$whole" -C data.part/unpacked || { rm -f "$whole"; return 1; }
+    gzip -t "$whole" || { rm -f "$whole"; return 1; }
+    rm -rf data.part/unpacked && mkdir data.part/unpacked || return 1
+    tar -xzf "$whole" -C data.part/unpacked || die "$whole cannot be unpacked: is the disk full? It is kept for the next run"
     folder=$(find data.part/unpacked -name train.mat -printf '%h' -quit)
     [[ $folder && -f $folder/valid.mat && -f $folder/test.mat ]] || return 1
     mkdir -p data && mv "$folder"/{valid,test,train}.mat data/ && rm -rf data.part
@@ -65,7 +69,7 @@ fi
 demo=
 if [[ -z $DATA ]]; then
     DATA=data
-    if ! [[ -f data/train.mat ]]; then
+    if ! compgen -G 'data/*.mat' >/dev/null; then
         if ! has_gpu; then
             say "no data/*.mat and no GPU: the demo, on SIMULATED data"; demo=1
         elif ! download; then
@@ -99,6 +103,7 @@ say "4 of 4: the yardstick, 4-mer counts into the same forest"
 "$python" "$here/superq.py" --features kmer --data-dir "$DATA" --out-dir "$RUNS/kmer$tag" "${limit[@]}"
 say "side by side"
 "$python" "$here/superq.py" --compare "$RUNS/danq$tag" "$RUNS/superq$tag" "$RUNS/superq-paper$tag" "$RUNS/kmer$tag"
+if [[ $tag ]]; then for kind in md png; do cp "$RUNS/comparison.$kind" "$RUNS/comparison$tag.$kind"; done; fi
 if [[ $demo ]]; then
     cat <<END
 

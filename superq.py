@@ -15,6 +15,7 @@ and summary.json (stage 3) into --out-dir. Reconstruction of held-out DNA: READM
 """
 import json
 import time
+import zipfile
 from pathlib import Path
 
 import danq                                             # before keras: it silences a backend's start-up chatter
@@ -31,6 +32,7 @@ STEPS, DIGITS = 200, 400                                # of them, 2 for every 5
 PATIENCE = 3                                            # epochs without a better validation loss
 KMER = 4
 FOREST = ("forest_trees", "forest_leaf", "forest_samples")              # arguments that --reuse-encodings may change
+FOREST_FORMAT = 1                                       # version of forest.npz
 PROJECTIONS = 32                                        # random dimensions that stand for the labels while trees grow
 # The 2018 paper's own logs, DeepSEA bundle on a K80: (training loss, accuracy) of its first epochs; chance is .25.
 PAPER_LOG = {"DanQ": ".0767 / .9791 after epoch 1, 17,150 s an epoch",
@@ -239,11 +241,12 @@ def load_encoder(out_dir, features, paper=False):
 
 
 def write_encodings(path, encode, splits, labels, about, dtype, batch_size):
-    """Encode every row of every split into `path`, in the rows' own order.
+    """Encode every row of every split into `path`, in the rows' own order; returns seconds.
 
     /train/Z (N, width) of `dtype`, /train/Y (N, K) uint8, attributes windows and strands; the same for /valid and /test;
-    /labels (K, 2) assay and name; attribute `about`: JSON that names model and data.
+    /labels (K, 2) assay and name; attribute `about`: JSON that names model and data; attribute `seconds`.
     """
+    started = time.time()
     with danq.replacing(path) as beside, h5py.File(beside, "w") as file:
         file.attrs["about"] = json.dumps(about)
         file["labels"] = np.array([label[1:] for label in labels], h5py.string_dtype())
@@ -260,6 +263,8 @@ def write_encodings(path, encode, splits, labels, about, dtype, batch_size):
                                          compression="gzip")
                 group["Z"][rows], group["Y"][rows] = Z, unpack_labels(split, rows)
                 bar.add(rows.stop - i)
+        file.attrs["seconds"] = seconds = round(time.time() - started, 2)
+    return seconds
 
 
 # ---------------------------------------------------------------- a random forest for many labels
@@ -281,8 +286,8 @@ def fit_forest(Z, Y, trees=200, leaf=20, samples=100_000, projections=PROJECTION
     samples : rows drawn for each group of trees where there are more, so memory does not grow with N
     projections : labels are projected to this many Gaussian dimensions while trees grow (Joly et al. 2014); 0 for none
     A regression tree on 0/1 labels splits by variance p (1 - p), half of Gini: the classifier's own splits. Leaf means
-    are then taken over the true labels of all N rows. Memory: samples x (width + projections) x 4 bytes and
-    leaves x K x 4 bytes, leaves at most trees x samples / leaf.
+    are then taken over the true labels of all N rows. Memory: samples x (4 width + 12 projections + 5 K) bytes while
+    growing, and leaves x K x 4 bytes, leaves at most trees x samples / leaf.
     """
     n, K, bar = len(Z), Y.shape[1], danq.progress(trees, "tree")
     R = np.random.default_rng([seed, 0]).standard_normal((K, projections)).astype(np.float32) / np.sqrt(projections or 1)
@@ -307,10 +312,10 @@ def flatten_trees(trees):
     own, is_leaf = np.arange(first[-1]), join("children_left") < 0
     shift = np.repeat(first[:-1], np.diff(first))
     left, right = (np.where(is_leaf, own, join(name) + shift) for name in ("children_left", "children_right"))
-    return {"format": np.array(1), "feature": np.where(is_leaf, 0, join("feature")).astype(np.int32),
+    return {"format": np.array(FOREST_FORMAT), "feature": np.where(is_leaf, 0, join("feature")).astype(np.int32),
             "threshold": join("threshold"), "left": left.astype(np.int32), "right": right.astype(np.int32),
             "leaf": np.where(is_leaf, is_leaf.cumsum() - 1, -1).astype(np.int32), "root": first[:-1].astype(np.int32),
-            "depth": np.array(max(tree.max_depth for tree in trees)), "width": np.array(trees[0].n_features)}
+            "depth": np.array(max(tree.max_depth for tree in trees))}
 
 
 def leaves_of(forest, Z):
@@ -352,8 +357,10 @@ def load_forest(path):
     """Load plain arrays; a file that holds Python objects is refused, never run."""
     try:
         with np.load(path, allow_pickle=False) as file:
+            if int(file["format"]) != FOREST_FORMAT:
+                raise ValueError(f"format {file['format']}")
             return {name: file[name] for name in file.files}
-    except (ValueError, KeyError, EOFError) as error:
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path} is not a forest of plain arrays ({danq.first_line(error)}): fit it again") from error
 
 
@@ -389,17 +396,15 @@ def train_autoencoder(args, splits, out_dir):
 
 def encode_splits(args, splits, labels, out_dir):
     """Stage 2: write encodings.h5."""
-    started, stage1 = time.time(), {}
+    stage1 = {}
     if (out_dir / "autoencoder.json").is_file():
         stage1 = json.loads((out_dir / "autoencoder.json").read_text())
     encode, dtype = load_encoder(out_dir, args.features, args.paper)
     about = {"features": args.features, "paper": args.paper, "data": args.data_dir, "limit": args.limit,
              "simulated": splits["train"].simulated, **stage1}
     path = out_dir / "encodings.h5"
-    write_encodings(path, encode, splits, labels, about, dtype, args.batch_size)
-    seconds = round(time.time() - started, 2)
-    with h5py.File(path, "r+") as file:
-        file.attrs["seconds"] = seconds
+    seconds = write_encodings(path, encode, splits, labels, about, dtype, args.batch_size)
+    with h5py.File(path) as file:
         n, width = file["train/Z"].shape
     print(f"[2/3] encodings: {sum(len(split.X) for split in splits.values()):,} x {width} -> {path} "
           f"({path.stat().st_size / 1e9:.2f} GB, {seconds:.0f} s)", flush=True)
@@ -420,7 +425,7 @@ def fit_and_score(args, out_dir):
         about, (n, width), K = json.loads(file.attrs["about"]), file["train/Z"].shape, file["train/Y"].shape[1]
         rows = min(n, args.forest_samples)
         print(f"[3/3] forest: {args.forest_trees} trees on {rows:,} of {n:,} encodings x {K} labels, at least {args.forest_leaf} "
-              f"rows a leaf; memory at most {rows * (width + PROJECTIONS) * 4 / 1e9:.2f} GB for rows and "
+              f"rows a leaf; memory about {rows * (4 * width + 12 * PROJECTIONS + 5 * K) / 1e9:.2f} GB for rows and at most "
               f"{args.forest_trees * max(1, rows // args.forest_leaf) * K * 4 / 1e9:.2f} GB for leaf means", flush=True)
         started = time.time()
         forest = fit_forest(file["train/Z"], file["train/Y"], args.forest_trees, args.forest_leaf, args.forest_samples,
@@ -431,7 +436,7 @@ def fit_and_score(args, out_dir):
         started, scores = time.time(), []
         for name in ("valid", "test"):
             group = file[name]
-            split = danq.Split(name, group["Z"], None, K, int(group.attrs["windows"]), bool(group.attrs["strands"]), None)
+            split = danq.Split(None, None, K, int(group.attrs["windows"]), bool(group.attrs["strands"]), None, None)
             scores += [danq.strand_mean(lambda rows: predict_forest(forest, group["Z"][rows]), split, 500, K),
                        group["Y"][:split.windows]]
         seconds["prediction"] = round(time.time() - started, 2)
@@ -442,7 +447,7 @@ def fit_and_score(args, out_dir):
     name = f"{KMER}-mers -> forest" if args.features == "kmer" else "SuperQ" + " (paper)" * args.paper
     danq.finish_run(out_dir, *danq.evaluate(*scores, labels), {
         "model": name, "data": about["data"], "simulated": about["simulated"], "limit": about["limit"],
-        "train_sequences": n, "test_windows": len(P), "training": training, "reconstruction": about.get("reconstruction"),
+        "train_sequences": n, "test_windows": len(P), "strands": split.strands, "training": training, "reconstruction": about.get("reconstruction"),
         "seconds": seconds, "peak_memory_stage1_gb": about.get("peak_memory_gb"), "parameters": about.get("parameters"),
         "subset_accuracy": float(((P >= .5) == Y).all(1).mean()), "subset_accuracy_all_zero": float((Y == 0).all(1).mean())})
 
@@ -466,6 +471,10 @@ def compare(folders, out_dir):
     for folder in map(Path, folders):
         danq.finished_settings(folder)
         runs.append(json.loads((folder / "summary.json").read_text()))
+    for folder, run in zip(folders, runs):
+        for key in ("data", "simulated", "limit", "labels", "train_sequences", "test_windows", "strands"):
+            if run[key] != runs[0][key]:
+                raise BadInput(f"{folder} cannot stand beside {folders[0]}: {key} is {run[key]}, not {runs[0][key]}")
     table = comparison_table(runs)
     with danq.replacing(Path(out_dir) / "comparison.md") as beside:
         beside.write_text(table, encoding="utf-8")
@@ -481,12 +490,16 @@ def training_seconds(run):
     return sum(run["seconds"][stage] for stage in ("autoencoder", "encodings", "forest"))
 
 
+def four(values):
+    """First score, and the others in brackets; "-" for None."""
+    first, *others = ["-" if value is None else f"{value:.4f}" for value in values]
+    return f"{first} ({' '.join(others)})" if others else first
+
+
 def comparison_table(runs):
     """Markdown: scores (all labels, then an assay each) and costs, a row a run, yardsticks below."""
     base, unit = runs[0], training_seconds(runs[0])
     assays = ", ".join(list(base["means"])[1:])
-    four = lambda values: (cells := ["-" if value is None else f"{value:.4f}" for value in values])[0] + (
-        f" ({' '.join(cells[1:])})" if len(cells) > 1 else "")
     rows = [["model", *(f"{name} ({assays})" for name in ("AUROC", "AUPRC", "F1")), "training time", f"of {base['model']}'s",
              "epochs (best)", "peak memory", "bases rebuilt"]]
     for run in runs:
@@ -504,7 +517,7 @@ def comparison_table(runs):
     table = "".join("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |\n" for row in rows)
     return (f"# {'SIMULATED data: ' * base['simulated']}{', '.join(run['model'] for run in runs)}\n\n"
             f"Data {base['data']}: {base['train_sequences']:,} training sequences, {base['test_windows']:,} test windows, strands "
-            f"averaged, {base['labels_scored']} of {base['labels']} labels scored. Time: DanQ to its best epoch; SuperQ "
+            f"{'averaged' if base['strands'] else 'not averaged'}, {base['labels_scored']} of {base['labels']} labels scored. Time: DanQ to its best epoch; SuperQ "
             f"autoencoder + encodings + forest.\n\n{table}\n{''.join(map(reconstruction_line, runs))}"
             + "".join(f"The 2018 paper logged for {name}: loss / accuracy {log}.\n"
                       for name, log in PAPER_LOG.items() if danq.is_deepsea(base)))
@@ -582,13 +595,14 @@ def main(argv=None):
         return danq.annotate(trained_scores(out_dir), args.predict, args.output, out_dir, args.batch_size)
     if args.reuse_encodings:                            # everything but the forest's arguments is as it was
         simulated, before = reusable(out_dir)
+        sources = before["data_files"]
         vars(args).update({key: before[key] for key in vars(args).keys() & before.keys() if key not in FOREST})
     else:
         print(f"data: {args.data_dir}", flush=True)
         splits, labels = danq.load_data(args)
-        simulated = splits["train"].simulated
+        simulated, sources = splits["train"].simulated, [split.source for split in splits.values()]
     outputs = ("history.csv", "model.keras", "autoencoder.json", "encodings.h5", "forest.npz", "metrics.csv")
-    if danq.start_run(args, "superq.py", outputs, simulated, (*FOREST, "code") if args.reuse_encodings else ()):
+    if danq.start_run(args, "superq.py", outputs, simulated, sources, (*FOREST, "code") if args.reuse_encodings else ()):
         return
     if not args.reuse_encodings:
         if args.features == "autoencoder" and not (out_dir / "autoencoder.json").is_file():
