@@ -472,7 +472,7 @@ def compare(folders, out_dir):
         danq.finished_settings(folder)
         runs.append(json.loads((folder / "summary.json").read_text()))
     for folder, run in zip(folders, runs):
-        for key in ("data", "simulated", "limit", "labels", "train_sequences", "test_windows", "strands"):
+        for key in ("simulated", "limit", "labels", "train_sequences", "test_windows", "strands"):
             if run[key] != runs[0][key]:
                 raise BadInput(f"{folder} cannot stand beside {folders[0]}: {key} is {run[key]}, not {runs[0][key]}")
     table = comparison_table(runs)

@@ -500,7 +500,7 @@ def test_forest_alone_on_kept_encodings(runs, tmp_path, capsys):
     superq.main([*flags[:-1], "6"])                     # as it was
 
 
-def test_comparison_sets_runs_side_by_side(runs, capsys):
+def test_comparison_sets_runs_side_by_side(runs, tmp_path, capsys):
     folders = [runs[name][0] for name in ("danq", "superq", "paper", "kmer")]
     superq.main(["--compare", *map(str, folders)])
     table = (folders[0].parent / "comparison.md").read_text()
@@ -510,6 +510,11 @@ def test_comparison_sets_runs_side_by_side(runs, capsys):
         line = next(line for line in table.splitlines() if line.startswith(f"| {summary['model']} "))
         assert f"{summary['means']['all']['auprc']:.4f}" in line
     assert ("SIMULATED" in table) == (not os.environ.get("DEEPSEA_DATA"))
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("summary.json", "args.json"):
+        (other / name).write_text((folders[1] / name).read_text().replace('"limit": 40', '"limit": 41'))
+    check_one_line(lambda: superq.main(["--compare", str(folders[0]), str(other)]), capsys, "limit is 41, not 40")
 
 
 def test_published_figures_are_printed_beside_919_real_labels(capsys, tmp_path):
