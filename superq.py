@@ -117,7 +117,8 @@ def compile_paper(model):
 def compile_autoencoder(model, steps):
     """Cross-entropy of known bases + squared error of 4-mer composition; Adam warmed up to 5e-3, then a cosine, over `steps`."""
     warmup = max(1, steps // 20)
-    rate = keras.optimizers.schedules.CosineDecay(1e-4, steps - warmup, alpha=.02, warmup_target=5e-3, warmup_steps=warmup)
+    rate = keras.optimizers.schedules.CosineDecay(1e-4, max(1, steps - warmup), alpha=.02, warmup_target=5e-3,
+                                                    warmup_steps=warmup)
     danq.compile_model(model, keras.optimizers.Adam(rate, clipnorm=1.), {
         "bases": keras.losses.CategoricalCrossentropy(reduction="mean_with_sample_weight"), "composition": "mean_squared_error",
     }, {"bases": [keras.metrics.CategoricalAccuracy(name="acc")]})

@@ -276,7 +276,7 @@ def test_unknown_bases_are_left_out_of_loss_and_accuracy():
     assert superq.base_codes(X)[0].tolist() == [1, -1, 3, 3, 0, 2, 0, -1]
     X, _ = random_data(6)                               # holds an N stretch and an M
     model = superq.build_autoencoder(4, 2)
-    superq.compile_autoencoder(model, 10)
+    superq.compile_autoencoder(model, steps=1)          # a run of a single step has a schedule, too
     targets, weights = superq.rebuild(X, None)
     scores = model.evaluate(X, targets, sample_weight=weights, batch_size=6, verbose=0, return_dict=True)
     P, known = model.predict(X, verbose=0)["bases"], superq.known_bases(X)
