@@ -99,11 +99,13 @@ def test_packing_round_trip(rows):
     packed = danq.pack_bits(bits)
     np.testing.assert_array_equal(packed, np.packbits(bits.T, axis=1))
     np.testing.assert_array_equal(np.unpackbits(packed, axis=1, count=rows), bits.T)
+    shifted = np.unpackbits(danq.pack_bits(bits, 3), axis=1, count=rows + 3)
+    np.testing.assert_array_equal(shifted, np.pad(bits.T, ((0, 0), (3, 0))))
 
 
 @pytest.mark.parametrize("write, options", [
     (write_hdf5, {"chunks": (1000, 4, 16)}), (write_hdf5, {"chunks": (1, 4, 60), "compression": "gzip"}), (write_hdf5, {}),
-    (write_hdf5, {"chunks": (7, 1, 11), "compression": "gzip", "shuffle": True}), (write_hdf5, {"dtype": "f8"}),
+    (write_hdf5, {"chunks": (7, 1, 11), "compression": "gzip", "shuffle": True}), (write_hdf5, {"chunks": (9, 4, 60)}), (write_hdf5, {"dtype": "f8"}),
     (write_v5, {}), (write_v5, {"do_compression": True})])
 @pytest.mark.parametrize("budget", (1 << 28, 3000))
 def test_data_layouts_and_formats(tmp_path, write, options, budget, monkeypatch):
@@ -121,7 +123,7 @@ def test_data_layouts_and_formats(tmp_path, write, options, budget, monkeypatch)
 
 @pytest.mark.parametrize("shape, chunks", [
     ((1000, 4, 4_400_000), (1000, 4, 64)), ((1000, 4, 4_400_000), (1, 4, 4_400_000)), ((1000, 4, 4_400_000), None),
-    ((1000, 4, 4_400_000), (13, 1, 5000)), ((919, 4_400_000), (919, 64)), ((919, 4_400_000), (1, 4_400_000)), ((919, 999), (7, 10))])
+    ((1000, 4, 4_400_000), (13, 1, 5000)), ((1000, 4, 4_400_000), (9, 4, 4_400_000)), ((919, 4_400_000), (919, 64)), ((919, 4_400_000), (1, 4_400_000)), ((919, 999), (7, 10))])
 def test_tiles_cover_once_within_budget_and_read_chunks_once(shape, chunks):
     budget = 256 << 20
     rows, columns = danq.plan_tiles(shape, chunks, 1, budget)
