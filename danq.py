@@ -262,7 +262,8 @@ def load_split(data_dir, split, packed_dir, limit=None):
         folder.mkdir(parents=True, exist_ok=True)
         facts = pack_split(path, split, note, files, source, limit)
     X, Y = (np.load(file, mmap_mode="r") for file in files)
-    return Split(X, Y, facts["n_labels"], facts["windows"], facts["strands"], facts["simulated"], facts["data"])
+    return Split(X, Y, facts["n_labels"], facts["windows"], facts["strands"], facts["simulated"],
+                 f"{source['bytes']} bytes of {source['mtime']}")
 
 
 def pack_split(path, split, note, files, source, limit):
@@ -282,7 +283,7 @@ def pack_split(path, split, note, files, source, limit):
                 raise BadInput(f"{path} is damaged ({first_line(error)}): copy or download it again") from error
             raise
     strands = have_strands(*(np.load(file, mmap_mode="r") for file in files))
-    facts = {"source": source, "data": f"{source['bytes']} bytes of {source['mtime']}", "n_labels": int(Y.shape[0]), "windows": len(wanted) // (2 if strands else 1),
+    facts = {"source": source, "n_labels": int(Y.shape[0]), "windows": len(wanted) // (2 if strands else 1),
              "strands": strands, "simulated": simulated}
     write_json(note, facts)
     size = sum(file.stat().st_size for file in files)
@@ -915,9 +916,10 @@ def main(argv=None):
     stages["prediction"] = round(time.time() - started, 2)
     stages["all"] = round(sum(stages.values()), 2)
     Y_valid, Y_test = (unpack_labels(split, slice(split.windows)) for split in (valid, test))
-    finish_run(out_dir, *evaluate(P_valid, Y_valid, P_test, Y_test, labels), {"model": "DanQ", "data": args.data_dir, "simulated": train.simulated, "limit": args.limit,
-                                  "train_sequences": len(train.X), "test_windows": test.windows, "strands": test.strands,
-                                  "training": training, "seconds": stages, "parameters": model.count_params()})
+    finish_run(out_dir, *evaluate(P_valid, Y_valid, P_test, Y_test, labels), {
+        "model": "DanQ", "data": args.data_dir, "simulated": train.simulated, "limit": args.limit,
+        "train_sequences": len(train.X), "test_windows": test.windows, "strands": test.strands, "training": training,
+        "seconds": stages, "parameters": model.count_params()})
 
 
 def base_rates(split, sample=100_000):

@@ -392,7 +392,8 @@ def train_autoencoder(args, splits, out_dir):
     if args.paper:
         print("the 2018 recipe, which failed in the paper's Fig. 3: loss 1.4e8 to 4.7e9, accuracy .2505 to .2560", flush=True)
     danq.write_json(out_dir / "autoencoder.json", {
-        "simulated": train.simulated, "training": training, "reconstruction": report, "parameters": model.count_params(), "peak_memory_gb": danq.peak_memory()})
+        "simulated": train.simulated, "training": training, "reconstruction": report,
+        "parameters": model.count_params(), "peak_memory_gb": danq.peak_memory()})
 
 
 def encode_splits(args, splits, labels, out_dir):
