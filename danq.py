@@ -101,31 +101,26 @@ def progress(total, unit="sequence"):
 
 
 @contextlib.contextmanager
-def open_mat(path, split):
-    """Yield (X, Y, simulated) of a DeepSEA .mat file, both indexable as the HDF5 layout: (1000, 4, N) and (K, N).
+def open_mat(path, keys):
+    """Yield ([array of each key, None where there is none], simulated) of a .mat file, in HDF5's order of axes.
 
     MATLAB v7.3 is HDF5 and stores axes reversed; MATLAB v5 is read whole (the format caps a variable at 2 GB).
-    Raises BadInput for a missing, broken or misshapen file.
+    Raises BadInput for a broken file.
     """
-    path, keys = Path(path), (f"{split}xdata", f"{split}data")
-    if not path.is_file():
-        raise BadInput(f"{path} is missing: --data-dir must hold train.mat, valid.mat and test.mat "
-                       f"(or make simulated ones: python danq.py --make-demo-data DIR)")
     with contextlib.ExitStack() as stack:
         try:
             if h5py.is_hdf5(path):
                 mat = stack.enter_context(h5py.File(path))
-                X, Y = (mat.get(key) for key in keys)
+                arrays = [mat.get(key) for key in keys]
             else:
-                mat = scipy.io.loadmat(path, variable_names=keys + ("simulated",))
-                X, Y = (mat[key].T if key in mat else None for key in keys)
+                mat = scipy.io.loadmat(path, variable_names=[*keys, "simulated"])
+                arrays = [mat[key].T if key in mat else None for key in keys]
         except MemoryError as error:
             raise BadInput(f"{path} does not fit into memory as MATLAB v5: save it as v7.3, which is streamed") from error
         except Exception as error:                      # h5py and scipy raise whatever the garbage leads them to
             raise BadInput(f"{path} is not a whole MATLAB v5 or v7.3 file ({first_line(error)}): "
                            f"copy or download it again") from error
-        check_layout(path, dict(zip(keys, (X, Y))))
-        yield X, Y, "simulated" in mat
+        yield arrays, "simulated" in mat
 
 
 def first_line(error):
@@ -133,19 +128,20 @@ def first_line(error):
 
 
 def check_layout(path, arrays):
-    """Raise BadInput unless the two arrays are (1000, 4, N) and (K, N) with N, K >= 1."""
+    """Raise BadInput unless the arrays, {name: array}, are (1000, 4, N) and, where there are labels, (K, N) with N, K >= 1."""
     for key, array in arrays.items():
         if not hasattr(array, "shape"):
             raise BadInput(f"{path} has no variable {key}: it must hold {' and '.join(arrays)}")
         if array.dtype.kind not in "buif":
             raise BadInput(f"{path}: {key} holds {array.dtype}, not numbers")
-    (xkey, X), (ykey, Y) = arrays.items()
+    (xkey, X), *labels = arrays.items()
     if len(X.shape) != 3 or X.shape[:2] != (LENGTH, 4) or X.shape[2] < 1:
         raise BadInput(f"{path}: {xkey} has shape {X.shape} in HDF5 order, must be ({LENGTH}, 4, N) "
                        f"(in MATLAB N x 4 x {LENGTH})")
-    if len(Y.shape) != 2 or Y.shape[0] < 1 or Y.shape[1] != X.shape[2]:
-        raise BadInput(f"{path}: {ykey} has shape {Y.shape} in HDF5 order, must be (K, {X.shape[2]}): "
-                       f"a column for each of the {X.shape[2]} sequences of {xkey}")
+    for ykey, Y in labels:
+        if len(Y.shape) != 2 or Y.shape[0] < 1 or Y.shape[1] != X.shape[2]:
+            raise BadInput(f"{path}: {ykey} has shape {Y.shape} in HDF5 order, must be (K, {X.shape[2]}): "
+                           f"a column for each of the {X.shape[2]} sequences of {xkey}")
 
 
 def pack_bits(tile, offset=0):
@@ -266,22 +262,31 @@ def load_split(data_dir, split, packed_dir, limit=None):
                  f"{source['bytes']} bytes of {source['mtime']}")
 
 
+def told(error, path):
+    """An OSError of the system as it is; h5py's own, of a chunk that will not decompress, as BadInput."""
+    return error if error.errno is not None else BadInput(
+        f"{path} is damaged ({first_line(error)}): copy or download it again")
+
+
 def pack_split(path, split, note, files, source, limit):
     """Pack one .mat into two .npy files; its note, written last, marks them whole."""
     started = time.time()
     note.unlink(missing_ok=True)
-    with open_mat(path, split) as (X, Y, simulated), contextlib.ExitStack() as stack:
+    keys = f"{split}xdata", f"{split}data"
+    if not path.is_file():
+        raise BadInput(f"{path} is missing: a data folder must hold train.mat, valid.mat and test.mat "
+                       f"(or make simulated ones: python danq.py --make-demo-data DIR)")
+    with open_mat(path, keys) as ((X, Y), simulated), contextlib.ExitStack() as stack:
+        check_layout(path, {keys[0]: X, keys[1]: Y})
         n, half = X.shape[-1], X.shape[-1] // 2
         wanted = np.arange(n)
         if limit and limit < half:
             wanted = np.r_[0:limit, half:half + limit]
         try:
-            for source_array, file, key in zip((X, Y), files, (f"{split}xdata", f"{split}data")):
+            for source_array, file, key in zip((X, Y), files, keys):
                 pack_array(source_array, wanted, stack.enter_context(replacing(file)), f"{path}: {key}")
         except OSError as error:
-            if error.errno is None:                     # h5py's own: a chunk that will not decompress
-                raise BadInput(f"{path} is damaged ({first_line(error)}): copy or download it again") from error
-            raise
+            raise told(error, path) from error
     strands = have_strands(*(np.load(file, mmap_mode="r") for file in files))
     facts = {"source": source, "n_labels": int(Y.shape[0]), "windows": len(wanted) // (2 if strands else 1),
              "strands": strands, "simulated": simulated}
@@ -290,6 +295,65 @@ def pack_split(path, split, note, files, source, limit):
     print(f"packed {path}: {len(wanted):,} of {n:,} sequences x {facts['n_labels']} labels -> {note.parent} "
           f"({size / 1e6:.1f} MB, {time.time() - started:.1f} s)", flush=True)
     return facts
+
+
+def load_unlabelled(path, packed_dir):
+    """Packed sequences (n, 500) uint8 of a file without labels: a memory map, of a copy made where there is none yet.
+
+    path : FASTA, plain or gzip, cut into windows of 1,000 bases side by side, those that are half N left out; or a .mat
+    with trainxdata, validxdata, testxdata or xdata, (1000, 4, N) in HDF5's order.
+    Raises BadInput (missing, broken, empty) or OSError.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput(f"{path} is missing: --unlabelled takes a FASTA or .mat file")
+    stat, name = path.stat(), hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    packed = Path(packed_dir) / f"{path.name}-{name}-{stat.st_size}-{stat.st_mtime_ns}.npy"
+    if not packed.is_file():
+        packed.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "rb") as file:
+            is_mat = h5py.is_hdf5(path) or file.read(6) == b"MATLAB"
+        with replacing(packed) as beside:
+            (pack_unlabelled_mat if is_mat else pack_fasta)(path, beside)
+    return np.load(packed, mmap_mode="r")
+
+
+def pack_unlabelled_mat(path, packed):
+    keys = [*(f"{split}xdata" for split in SPLITS), "xdata"]
+    with open_mat(path, keys) as (arrays, _):
+        key, X = next(((key, X) for key, X in zip(keys, arrays) if X is not None), (" or ".join(keys), None))
+        check_layout(path, {key: X})
+        try:
+            pack_array(X, np.arange(X.shape[-1]), packed, f"{path}: {key}")
+        except OSError as error:
+            raise told(error, path) from error
+
+
+def pack_fasta(path, packed, block=1000):
+    whole = lambda: (window for window in fasta_windows(path, LENGTH) if len(window[-1].translate(None, b"ACGT")) <= LENGTH // 2)
+    n, windows = sum(1 for _ in whole()), whole()
+    if not n:
+        raise BadInput(f"{path} holds no window of {LENGTH} bases with half of them known")
+    out = np.lib.format.open_memmap(packed, "w+", np.uint8, (n, LENGTH // 2))
+    for i in range(0, n, block):
+        X = letters_to_onehot(list(itertools.islice(windows, block)), path)
+        out[i:i + len(X)] = np.packbits(X.reshape(len(X), -1), axis=1)
+
+
+class Joined:
+    """Rows of the packed array X (n, 500), then `limit` rows (None: all) evenly spread over the packed array `more`."""
+
+    def __init__(self, X, more, limit=None):
+        self.X, self.more, self.extra = X, more, min(limit or len(more), len(more))
+
+    def __len__(self):
+        return len(self.X) + self.extra
+
+    def __getitem__(self, rows):
+        out, own = np.empty((len(rows), self.X.shape[1]), np.uint8), rows < len(self.X)
+        out[own] = self.X[rows[own]]
+        out[~own] = self.more[(rows[~own] - len(self.X)) * len(self.more) // self.extra]
+        return out
 
 
 def have_strands(X, Y, sample=1000):
@@ -485,25 +549,32 @@ def build_danq(n_labels=919, filters=320, lstm_units=320, conv_activation="relu"
     return keras.Model(inputs, layers.Dense(n_labels, activation="sigmoid", name="labels")(x), name="danq")
 
 
-def compile_model(model, optimizer, loss, accuracy):
-    """Compile; `accuracy` is a list of metrics, or a dict of lists for several outputs. Without XLA on TensorFlow, where it makes these networks three times slower on a CPU."""
-    model.compile(optimizer=optimizer, loss=loss, weighted_metrics=accuracy,
+def compile_model(model, optimizer, loss, accuracy, weights=None):
+    """Compile; loss, accuracy (metrics) and weights are dicts where outputs have names. Without XLA on TensorFlow: slower there."""
+    model.compile(optimizer=optimizer, loss=loss, weighted_metrics=accuracy, loss_weights=weights,
                   jit_compile=False if keras.backend.backend() == "tensorflow" else "auto")
 
 
-def fit(model, batches, valid, out_dir, epochs, patience, simulated=False, yardstick=""):
+def fit(model, batches, valid, out_dir, epochs, patience, simulated=False, yardstick="", max_seconds=None):
     """Train, log an epoch a line and a row of history.csv, keep the best model in model.keras and load it at the end.
 
     batches : function of the epoch -> PyDataset;  valid : PyDataset, or None to train to the end and keep the last
     patience : epochs without a better validation loss before training stops
+    max_seconds : training stops at the first batch that ends later; None for no such limit
     Returns a dict: epochs, best_epoch, seconds, seconds_to_best, samples_per_s.
     """
-    out_dir, history, best = Path(out_dir), [], math.inf
+    out_dir, history, best, begun = Path(out_dir), [], math.inf, time.time()
     if simulated:
         model.name += "_SIMULATED"
     for epoch in range(epochs):
-        data, marks = batches(epoch), [time.time()]
-        mark = keras.callbacks.LambdaCallback(on_test_begin=lambda logs=None: marks.append(time.time()))
+        data, marks, steps = batches(epoch), [time.time()], []
+
+        def batch_done(step, logs=None):
+            steps.append(step)
+            model.stop_training = max_seconds is not None and time.time() - begun > max_seconds
+
+        mark = keras.callbacks.LambdaCallback(on_train_batch_end=batch_done,
+                                              on_test_begin=lambda logs=None: marks.append(time.time()))
         logs = model.fit(data, validation_data=valid, initial_epoch=epoch, epochs=epoch + 1, shuffle=False,
                          verbose=int(sys.stdout.isatty()), callbacks=[mark]).history
         marks.append(time.time())
@@ -517,17 +588,53 @@ def fit(model, batches, valid, out_dir, epochs, patience, simulated=False, yards
             with replacing(out_dir / "model.keras") as beside:
                 model.save(beside)
         write_csv(out_dir / "history.csv", history)
-        rate = len(data.order) / (marks[1] - marks[0])
+        rate = len(data.order) / len(data) * len(steps) / (marks[1] - marks[0])
         scores = " - ".join(f"{key}: {row[key]:.4g}" for key in ("loss", "acc", "val_loss", "val_acc") if row[key] != "")
         print(f"Epoch {epoch + 1}/{epochs} - {row['seconds']:.0f}s - {scores} - {rate:,.0f} samples/s"
               f"{' - best so far' if improved and valid else ''}{yardstick}", flush=True)
         if epoch + 1 - best_row["epoch"] >= patience:
             print(f"stopped: no better validation loss in {patience} epochs")
             break
+        if model.stop_training:
+            print(f"stopped: {max_seconds} seconds are over")
+            break
     model.load_weights(out_dir / "model.keras")
     seconds = [row["seconds"] for row in history]
     return {"epochs": len(history), "best_epoch": best_row["epoch"], "seconds": round(sum(seconds), 2),
             "seconds_to_best": round(sum(seconds[:best_row["epoch"]]), 2), "samples_per_s": round(rate, 1)}
+
+
+def score_elsewhere(args, out_dir, score, more=lambda test: {}):
+    """Score the finished run in out_dir on the test split of --test-data; writes out_dir/test-NAME/, a run for --compare.
+
+    score : function, one-hot (n, 1000, 4) -> (n, K);  more : function of the split -> entries of summary.json
+    Labels are matched by name; the thresholds are the run's own. Where no name is shared, labels are not scored.
+    """
+    folder, name = Path(args.test_data), Path(args.test_data).resolve().name
+    test = load_split(folder, "test", out_dir.resolve().parent / "packed", args.limit)
+    with open(out_dir / "metrics.csv", newline="", encoding="utf-8") as file:
+        trained = list(csv.DictReader(file))
+    theirs, names = load_labels(folder, test.n_labels), [row["name"] for row in trained]
+    if names == [label[2] for label in theirs]:
+        pairs = [(i, i) for i in range(len(names))]
+    else:
+        pairs = [(names.index(label[2]), i) for i, label in enumerate(theirs)
+                 if names.count(label[2]) == [other[2] for other in theirs].count(label[2]) == 1]
+    print(f"test: {folder}, {test.windows:,} windows{', both strands averaged' * test.strands}; "
+          f"{len(pairs)} of {len(names)} labels are there by name", flush=True)
+    ours, there = (list(column) for column in zip(*pairs)) if pairs else ([], [])
+    P = strand_mean(lambda rows: score(onehot(test.X[rows])), test, args.batch_size, len(names))[:, ours] if pairs else \
+        np.empty((test.windows, 0))
+    rows, means = evaluate(P, unpack_labels(test, slice(test.windows))[:, there], [theirs[i] for i in there],
+                           [float(trained[i]["threshold"]) for i in ours])
+    summary = json.loads((out_dir / "summary.json").read_text())
+    target = out_dir / f"test-{name}"
+    target.mkdir(exist_ok=True)
+    (target / "summary.json").unlink(missing_ok=True)
+    write_json(target / "args.json", json.loads((out_dir / "args.json").read_text()))
+    finish_run(target, rows, means, summary | {
+        "data": str(folder), "limit": args.limit, "test_windows": test.windows, "strands": test.strands,
+        "simulated": summary["simulated"] or test.simulated, **more(test)})
 
 
 def strand_mean(score, split, batch_size, width):
@@ -554,6 +661,11 @@ def best_threshold(y, p):
     return float(thresholds[f1[:-1].argmax()])
 
 
+def best_thresholds(P, Y):
+    """best_threshold of each label (K,): scores P and labels Y (windows, K) of the validation split."""
+    return [best_threshold(y, p) for y, p in zip(Y.T, P.T)]
+
+
 def score_label(y, p, threshold):
     """AUROC, AUPRC (average precision), F1 at `threshold` and recall at 10 % FDR of one label with both classes."""
     precision, recall, _ = precision_recall_curve(y, p)
@@ -563,17 +675,16 @@ def score_label(y, p, threshold):
             "recall_at_10fdr": float(recall[precision >= .9].max())}
 
 
-def evaluate(P_valid, Y_valid, P_test, Y_test, labels):
-    """Score test predictions label by label, thresholds chosen on validation. One function for both models.
+def evaluate(P, Y, labels, thresholds):
+    """Score test predictions label by label. One function for both models.
 
-    P : scores (windows, K), strands averaged;  Y : labels (windows, K);  labels : [(column, assay, name)]
+    P : scores (windows, K), strands averaged;  Y : labels (windows, K);  labels : [(column, assay, name)], a column each
+    thresholds : (K,), above which a score counts as a yes in F1: best_thresholds of the validation split
     Returns rows (dicts of metrics.csv; scores None where the test labels have one class only) and
     means {"all" or assay: {labels, base_rate, auroc, auprc, f1, recall_at_10fdr}} over the labels scored.
     """
     rows = []
-    for column, assay, name in labels:
-        y, p = Y_test[:, column], P_test[:, column]
-        threshold = best_threshold(Y_valid[:, column], P_valid[:, column])
+    for (column, assay, name), y, p, threshold in zip(labels, Y.T, P.T, thresholds):
         scores = score_label(y, p, threshold) if 0 < y.sum() < len(y) else dict.fromkeys(MEASURES)
         rows.append({"column": column, "assay": assay, "name": name, "positives": int(y.sum()),
                      "base_rate": float(y.mean()), "threshold": threshold, **scores})
@@ -588,7 +699,7 @@ def evaluate(P_valid, Y_valid, P_test, Y_test, labels):
 def finish_run(out_dir, rows, means, summary):
     """Write metrics.csv and, last, summary.json, which marks the run finished; print the means beside their yardsticks."""
     columns = ("column", "assay", "name", "positives", "base_rate", "auroc", "auprc", "f1", "threshold", "recall_at_10fdr")
-    write_csv(out_dir / "metrics.csv", [{key: row[key] for key in columns} for row in rows])
+    write_csv(out_dir / "metrics.csv", [{key: row[key] for key in columns} for row in rows], columns)
     summary |= {"labels": len(rows), "labels_scored": means["all"]["labels"], "means": means, "peak_memory_gb": peak_memory()}
     write_json(out_dir / "summary.json", summary)
     print(f"{means['all']['labels']} of {len(rows)} labels have both classes in the test split"
@@ -640,19 +751,19 @@ def fasta_pieces(path):
             raise BadInput(f"{path} is a damaged gzip file ({first_line(error)}): copy it again") from error
 
 
-def fasta_windows(path):
+def fasta_windows(path, step=STEP):
     """Yield (record, start, end, padded, 1,000 letters) over a FASTA file, in bounded memory.
 
-    Long records are tiled in steps of 200 bases, a last window flush with the record's end; short ones are centred in N and
+    Long records are tiled in steps of `step` bases, a last window flush with the record's end; short ones are centred in N and
     flagged as padded. start and end are 0-based, half-open, within the record.
     """
     for (_, name), pieces in itertools.groupby(fasta_pieces(path), lambda piece: piece[:2]):
         held, start = b"", 0
         for _, _, letters in pieces:
             held, at = held + letters, 0
-            while len(held) - at >= LENGTH + STEP:
+            while len(held) - at >= LENGTH + step:
                 yield name, start + at, start + at + LENGTH, False, held[at:at + LENGTH]
-                at += STEP
+                at += step
             held, start = held[at:], start + at
         if 0 < len(held) < LENGTH:
             left = (LENGTH - len(held)) // 2
@@ -763,6 +874,7 @@ def shared_arguments(parser, out_dir, epochs):
     add("--limit", type=positive, metavar="N", help="take the first N windows of each split, with both strands")
     add("--seed", type=seed, default=1337, help="seed of weights, dropout, shuffling and forest (default: %(default)s)")
     add("--predict", metavar="FASTA", help="annotate a FASTA file (plain or gzip) with the trained run in --out-dir, and exit")
+    add("--test-data", metavar="DIR", help="score the trained run in --out-dir on the test.mat of another folder, and exit")
     add("--output", metavar="FILE", default="predictions.tsv", help="where --predict writes: .tsv, or .h5 (default: %(default)s)")
     add("--restart", action="store_true", help="discard what a run with other arguments left in --out-dir")
 
@@ -786,9 +898,9 @@ def load_model(out_dir):
         raise BadInput(f"{path} cannot be loaded ({first_line(error)}): train again with --restart") from error
 
 
-def write_csv(path, rows):
+def write_csv(path, rows, columns=None):
     with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
+        writer = csv.DictWriter(file, columns or rows[0])
         writer.writeheader()
         writer.writerows(rows)
 
@@ -808,7 +920,7 @@ def start_run(args, script, outputs, simulated, source, changeable=()):
     here = Path(__file__).resolve().parent
     code = "".join(ast.dump(ast.parse((here / name).read_bytes())) for name in dict.fromkeys(("danq.py", script))).encode()
     settings = {"script": script, **{key: value for key, value in vars(args).items() if key not in (
-        "restart", "reuse_encodings", "make_demo_data", "compare", "predict", "output", "out_dir")}}
+        "restart", "reuse_encodings", "make_demo_data", "compare", "predict", "test_data", "output", "out_dir")}}
     settings |= {"data_dir": str(Path(args.data_dir).resolve()), "data_files": source,
                  "code": hashlib.sha256(code).hexdigest()[:16]}
     record = out_dir / "args.json"
@@ -870,6 +982,7 @@ def parse_args(argv=None):
         help="linear is what the 2018 Keras port did (default: %(default)s)")
     add("--patience", type=positive, default=5,
         help="epochs without a better validation loss before stopping (default: %(default)s)")
+    add("--max-seconds", type=positive, metavar="S", help="stop training at the first batch that ends after S seconds")
     add("--make-demo-data", metavar="DIR", help="write a SIMULATED data set of --limit training windows (4,000) and exit")
     return parser.parse_args(argv)
 
@@ -884,7 +997,8 @@ def train_danq(args, train, valid, out_dir):
           f"answering each label's base rate scores loss {entropy(rate):.4f}, answering 0 scores acc {1 - rate.mean():.4f}",
           flush=True)
     return fit(model, lambda epoch: Batches(train, args.batch_size, seed=args.seed, epoch=epoch),
-               Batches(valid, args.batch_size), out_dir, args.epochs, args.patience, train.simulated)
+               Batches(valid, args.batch_size), out_dir, args.epochs, args.patience, train.simulated,
+               max_seconds=args.max_seconds)
 
 
 def main(argv=None):
@@ -895,6 +1009,9 @@ def main(argv=None):
     if args.predict:
         finished_settings(out_dir, "danq.py")
         return annotate(load_model(out_dir).predict_on_batch, args.predict, args.output, out_dir, args.batch_size)
+    if args.test_data:
+        finished_settings(out_dir, "danq.py")
+        return score_elsewhere(args, out_dir, load_model(out_dir).predict_on_batch)
     started = time.time()
     print(f"[1/3] data: {args.data_dir}", flush=True)
     splits, labels = load_data(args)
@@ -916,8 +1033,8 @@ def main(argv=None):
     stages["prediction"] = round(time.time() - started, 2)
     stages["all"] = round(sum(stages.values()), 2)
     Y_valid, Y_test = (unpack_labels(split, slice(split.windows)) for split in (valid, test))
-    finish_run(out_dir, *evaluate(P_valid, Y_valid, P_test, Y_test, labels), {
-        "model": "DanQ", "data": args.data_dir, "simulated": train.simulated, "limit": args.limit,
+    finish_run(out_dir, *evaluate(P_test, Y_test, labels, best_thresholds(P_valid, Y_valid)), {
+        "model": "DanQ" + (f" stopped after {args.max_seconds} s" if args.max_seconds else ""), "seed": args.seed, "data": args.data_dir, "simulated": train.simulated, "limit": args.limit,
         "train_sequences": len(train.X), "test_windows": test.windows, "strands": test.strands, "training": training,
         "seconds": stages, "parameters": model.count_params()})
 

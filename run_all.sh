@@ -9,14 +9,15 @@
 #
 #   bash run_all.sh                                   data/*.mat if there; else download (GPU and network); else the demo
 #   DATA=dir LIMIT=8000 EPOCHS=4 bash run_all.sh      your own data, its first 8,000 windows, 4 epochs
+#   bash run_all.sh --study                           which change to SuperQ does what: 13 small runs, 2,000 windows each
 #   bash run_all.sh --test                            make the environment and run pytest test_superq.py
 #
 # DATA folder of train.mat, valid.mat, test.mat; EPOCHS at most, for every network; LIMIT windows of each split;
-# RUNS where results go (runs); DEEPSEA_URL where the bundle is. Relative names are
-# taken from the folder you are in. A finished stage is skipped when this is run again; a run
+# SEEDS of SuperQ's runs ("1337"; several, in quotes, give mean and spread); DANQ_FLAGS, SUPERQ_FLAGS more flags for a network;
+# RUNS where results go (runs); DEEPSEA_URL where the bundle is. Relative names are taken from the folder you are in. A finished stage is skipped when this is run again; a run
 # that EPOCHS or LIMIT shrank, and the demo, live in folders of their own and never pass for a full one.
 set -euo pipefail
-DATA=${DATA:-} EPOCHS=${EPOCHS:-} LIMIT=${LIMIT:-} RUNS=${RUNS:-runs} PYTHON=${PYTHON:-python3}
+DATA=${DATA:-} EPOCHS=${EPOCHS:-} LIMIT=${LIMIT:-} RUNS=${RUNS:-runs} SEEDS=${SEEDS:-1337} PYTHON=${PYTHON:-python3}
 DEEPSEA_URL=${DEEPSEA_URL:-https://deepsea.princeton.edu/media/code/deepsea_train_bundle.v0.9.tar.gz}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 say() { printf '\n== %s\n' "$*"; }
@@ -24,7 +25,8 @@ die() { printf 'run_all.sh: %s\n' "$*" >&2; exit 2; }
 for name in EPOCHS LIMIT; do
     [[ ${!name} =~ ^([1-9][0-9]*)?$ ]] || die "$name must be a whole number of at least 1, is ${!name}"
 done
-[[ $# -eq 0 || ( $# -eq 1 && $1 == --test ) ]] || die "takes nothing or --test, not: $*"
+[[ $SEEDS =~ ^[0-9]+(\ [0-9]+)*$ ]] || die "SEEDS must be whole numbers with a space between, is $SEEDS"
+[[ $# -eq 0 || ( $# -eq 1 && $1 =~ ^--(test|study)$ ) ]] || die "takes nothing, --study or --test, not: $*"
 [[ -z $DATA || -d $DATA ]] || die "DATA=$DATA is not a folder"
 has_gpu() { [[ $(nvidia-smi -L 2>/dev/null) == *GPU* ]]; }
 
@@ -79,7 +81,8 @@ if [[ -z $DATA ]]; then
 fi
 
 # Full runs are at the scripts' own (the paper's) settings. The demo's networks are narrow.
-tag= danq=() superq=() paper=()
+study=${1:-} tag= danq=() superq=() paper=()
+if [[ $study ]]; then LIMIT=${LIMIT:-2000}; fi
 if [[ $demo ]]; then
     DATA=$RUNS/demo-data tag=-demo
     danq=(--filters 64 --lstm-units 32 --epochs 10) superq=(--filters 32 --lstm-units 16 --epochs 5)
@@ -91,19 +94,54 @@ for name in LIMIT EPOCHS; do
     tag+=-${name,,}${!name}
     for stage in danq superq paper; do declare -n flags=$stage; flags+=("--${name,,}" "${!name}"); done
 done
-limit=(); [[ -n $LIMIT ]] && limit=(--limit "$LIMIT")
+read -ra more <<< "${DANQ_FLAGS:-}"; danq+=("${more[@]}")
+read -ra more <<< "${SUPERQ_FLAGS:-}"; superq+=("${more[@]}")
+forest=(); [[ -n $LIMIT ]] && forest=(--limit "$LIMIT")
 
-say "1 of 4: DanQ"
-"$python" "$here/danq.py" --data-dir "$DATA" --out-dir "$RUNS/danq$tag" "${danq[@]}"
-say "2 of 4: SuperQ"
-"$python" "$here/superq.py" --data-dir "$DATA" --out-dir "$RUNS/superq$tag" "${superq[@]}"
-say "3 of 4: SuperQ as the paper had it"
-"$python" "$here/superq.py" --paper --data-dir "$DATA" --out-dir "$RUNS/superq-paper$tag" "${paper[@]}"
-say "4 of 4: the yardstick, 4-mer counts into the same forest"
-"$python" "$here/superq.py" --features kmer --data-dir "$DATA" --out-dir "$RUNS/kmer$tag" "${limit[@]}"
-say "side by side"
-"$python" "$here/superq.py" --compare "$RUNS/danq$tag" "$RUNS/superq$tag" "$RUNS/superq-paper$tag" "$RUNS/kmer$tag"
-if [[ $tag ]]; then for kind in md png; do cp "$RUNS/comparison.$kind" "$RUNS/comparison$tag.$kind"; done; fi
+# A run of danq.py or superq.py into $RUNS/NAME$tag, noted for the table at the end:  stage NAME SCRIPT FLAGS...
+made=()
+stage() {
+    local name=$1$tag script=$2
+    say "$name"
+    "$python" "$here/$script" --data-dir "$DATA" --out-dir "$RUNS/$name" "${@:3}"
+    made+=("$RUNS/$name")
+}
+side_by_side() {
+    say "side by side"
+    "$python" "$here/superq.py" --compare "${made[@]}"
+    for kind in md png; do if [[ $1$tag ]]; then mv "$RUNS/comparison.$kind" "$RUNS/comparison$1$tag.$kind"; fi; done
+}
+
+if [[ $study ]]; then
+    one=("${superq[@]}" --seed "${SEEDS%% *}") old=("${paper[@]}" --seed "${SEEDS%% *}") ours=(--forest-trees 200 --forest-leaf 60)
+    for mend in 0 1 2; do stage study-mend$mend superq.py "${old[@]}" --mend $mend "${ours[@]}"; done
+    for mend in 3 4; do stage study-mend$mend superq.py "${one[@]}" --mend $mend; done
+    for weight in 0 1 10 100; do stage study-weight$weight superq.py "${one[@]}" --label-weight $weight; done
+    stage study-2d superq.py "${one[@]}" --layout 2d
+    for more in 1 3; do                                 # times the labelled sequences, both strands
+        stage study-unlabelled$more superq.py "${one[@]}" --unlabelled "$DATA/train.mat" --unlabelled-limit $((more * 2 * LIMIT))
+    done
+    stage study-direct superq.py "${one[@]}" --forest-projections 0
+    side_by_side -study
+    exit
+fi
+
+stage danq danq.py "${danq[@]}"
+for seed in $SEEDS; do
+    [[ $seed == "${SEEDS%% *}" ]] && suffix='' || suffix=-seed$seed
+    stage superq$suffix superq.py "${superq[@]}" --seed "$seed"
+    stage superq-no-labels$suffix superq.py "${superq[@]}" --seed "$seed" --label-weight 0
+done
+seconds=$("$python" -c 'import json, math, sys
+seconds = json.load(open(sys.argv[1]))["seconds"]
+print(math.ceil(sum(seconds[stage] for stage in ("autoencoder", "encodings", "forest"))))' "$RUNS/superq$tag/summary.json")
+say "the yardsticks: DanQ stopped after SuperQ's $seconds s; other features into the same forest"
+stage danq-stopped danq.py "${danq[@]}" --max-seconds "$seconds"
+stage danq-forest superq.py --features danq --danq "$RUNS/danq$tag" "${forest[@]}"
+for features in kmer untrained pca; do stage $features superq.py --features $features "${forest[@]}"; done
+say "SuperQ as the paper had it"
+stage superq-paper superq.py --paper "${paper[@]}"
+side_by_side ''
 if [[ $demo ]]; then
     cat <<END
 

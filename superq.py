@@ -13,6 +13,7 @@
 Writes args.json, history.csv, model.keras and autoencoder.json (stage 1), encodings.h5 (stage 2), forest.npz, metrics.csv
 and summary.json (stage 3) into --out-dir. Reconstruction of held-out DNA: README, Results.
 """
+import argparse
 import json
 import time
 import zipfile
@@ -25,15 +26,24 @@ import numpy as np
 from danq import BadInput, Batches, onehot, positive, unpack_labels
 from keras import layers, ops
 from scipy import sparse
+from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestRegressor
 
 CODE = 500                                              # numbers in the bottleneck, the paper's and ours
 STEPS, DIGITS = 200, 400                                # of them, 2 for every 5 bases say what stands where
+# What leads from the 2018 autoencoder to ours, one change at a time: --mend N takes the first N.
+MENDS = ("a softmax over each base's four numbers, cross-entropy, unknown bases left out",
+         "Adam, warmed up, then a cosine, clipped gradients, early stopping on validation data",
+         "a local code, two numbers for every four bases, each read by a local decoder",
+         "the decoder reads the numbers through sines of doubling frequency",
+         "100 of the numbers are pooled features that rebuild 4-mer counts, two for every five bases do the rest")
+LABEL_WEIGHT = 10.                                      # of the labels in the autoencoder's loss
+LEAF = 60                                               # rows in a leaf: 30 windows, both strands having the same features
 PATIENCE = 3                                            # epochs without a better validation loss
 KMER = 4
-FOREST = ("forest_trees", "forest_leaf", "forest_samples")              # arguments that --reuse-encodings may change
+FOREST = ("forest_trees", "forest_leaf", "forest_samples", "forest_projections")        # arguments that --reuse-encodings may change
 FOREST_FORMAT = 1                                       # version of forest.npz
-PROJECTIONS = 32                                        # random dimensions that stand for the labels while trees grow
+PROJECTIONS, SHARE = 8, .25                             # a tree grows on 8 random sums of labels and a quarter of the rows
 # The 2018 paper's own logs, DeepSEA bundle on a K80: (training loss, accuracy) of its first epochs; chance is .25.
 PAPER_LOG = {"DanQ": ".0767 / .9791 after epoch 1, 17,150 s an epoch",
              "SuperQ": "1.4e8 to 4.7e9 / .2505 to .2560 over epochs 1-8, 17,000 s an epoch"}
@@ -41,45 +51,86 @@ PAPER_LOG = {"DanQ": ".0767 / .9791 after epoch 1, 17,150 s an epoch",
 
 # ---------------------------------------------------------------- the autoencoders
 
-def build_paper(filters=320, lstm_units=320, lstm=True):
-    """The 2018 autoencoder: DanQ's trunk with a linear convolution, one dense code, one dense decoder. 27,679,060 parameters."""
+def build_paper(filters=320, lstm_units=320, lstm=True, softmax=False):
+    """The 2018 autoencoder: DanQ's trunk with a linear convolution, one dense code, one dense decoder. 27,679,060 parameters.
+
+    softmax : make the four numbers of a base probabilities, the first of MENDS
+    """
     inputs = keras.Input((danq.LENGTH, 4))
     x = danq.trunk(inputs, filters, lstm_units, conv_activation=None, lstm=lstm)            # (B, 48000)
     x = layers.Dense(CODE, name="bottleneck")(x)                                            # (B, 500)
     x = layers.Dense(danq.LENGTH * 4)(x)
-    return keras.Model(inputs, layers.Reshape((danq.LENGTH, 4))(x), name="superq_paper")
+    x = layers.Reshape((danq.LENGTH, 4))(x)
+    return keras.Model(inputs, {"bases": layers.Softmax(name="bases")(x)} if softmax else x, name="superq_paper")
 
 
-def build_autoencoder(filters=128, lstm_units=32, lstm=True):
+def convolution(filters, width, layout, stride=None, **options):
+    """A layer (B, 1000, 4) -> (B, steps, filters), scanning positions, or tiling them where `stride` is given.
+
+    layout : "1d", kernels over all four bases; "2d", kernels two bases wide that move over position x base, their columns
+    laid side by side as channels
+    """
+    if layout == "1d":
+        return layers.Conv1D(filters, width, strides=stride or 1, **options)
+    columns = 2 if stride else 3
+    return keras.Sequential([
+        layers.Reshape((danq.LENGTH, 4, 1)),
+        layers.Conv2D(filters // columns, (width, 2), strides=(stride, 2) if stride else 1, **options),
+        layers.Reshape((-1, filters // columns * columns))])
+
+
+def build_autoencoder(filters=128, lstm_units=32, lstm=True, n_labels=0, layout="1d", sines=True, pooled=True):
     """An autoencoder that learns: (B, 1000, 4) -> 400 digits + 100 pooled features -> bases (B, 1000, 4), composition (B, 256).
 
     The digits say what stands where: a linear convolution writes five bases, 10 bits, into two numbers, and the decoder
     reads them through sines of doubling frequency, as a dial is read by ever finer hands. The pooled features say what the
     sequence is made of, wherever it stands and on either strand: mean motif scans, and the BLSTM's mean over them. They
-    are asked to rebuild the counts of all 4-mers.
+    are asked to rebuild the counts of all 4-mers and, where n_labels is given, to predict labels (B, n_labels).
+    sines, pooled : False for a decoder, a code without (MENDS); then 500 digits, two for every four bases
     """
     inputs = keras.Input((danq.LENGTH, 4))
-    stride = danq.LENGTH // STEPS
-    digits = layers.Conv1D(DIGITS // STEPS, stride, strides=stride, name="digits")(inputs)  # (B, 200, 2)
-    motif_scan = layers.Conv1D(filters, 8, activation="relu", name="motif_scan")
-    scans = [motif_scan(strand) for strand in (inputs, ops.flip(inputs, (1, 2)))]           # both (B, 993, filters)
-    pooled = [ops.log(1 + 100 * ops.add(*(layers.GlobalAveragePooling1D()(scan) for scan in scans)))]
-    if lstm:
-        grammar = layers.Bidirectional(layers.LSTM(lstm_units, return_sequences=True), name="motif_grammar")
-        steps = [grammar(layers.MaxPooling1D(20)(scan)) for scan in scans]                  # both (B, 49, 2 * lstm_units)
-        pooled.append(ops.add(*(layers.GlobalAveragePooling1D()(step) for step in steps)))
-    pooled = layers.BatchNormalization(momentum=.9)(layers.Concatenate()(pooled))
-    pooled = layers.Dense(CODE - DIGITS, name="pooled")(pooled)                             # (B, 100)
-    code = layers.Concatenate(name="bottleneck")([layers.Flatten()(digits), pooled])        # (B, 500)
+    steps, digits = (STEPS, DIGITS) if pooled else (CODE // 2, CODE)
+    stride = danq.LENGTH // steps
+    spread = keras.initializers.RandomNormal(stddev=1.)                 # a code that starts narrow learns to open up first
+    code = layers.Flatten()(convolution(digits // steps, stride, layout, stride, kernel_initializer=spread)(inputs))
+    if pooled:
+        code = layers.Concatenate()([code, pooled_features(inputs, filters, lstm_units, lstm, layout)])
+    code = layers.Identity(name="bottleneck")(code)                                         # (B, 500)
 
-    x = layers.Reshape(digits.shape[1:])(code[:, :DIGITS])
-    x = layers.Concatenate()([x] + [wave(x * (np.pi / 4 * 2 ** i)) for i in range(7) for wave in (ops.sin, ops.cos)])
+    x = layers.Reshape((steps, digits // steps))(code[:, :digits])                          # (B, 200, 2)
+    if sines:
+        x = layers.Concatenate()([x] + [wave(x * (np.pi / 4 * 2 ** i)) for i in range(7) for wave in (ops.sin, ops.cos)])
     for _ in range(2):
         x = layers.Conv1D(128, 1, activation="relu")(x)
     x = layers.Conv1D(4 * stride, 1)(x)                                                     # (B, 200, 20): five bases
-    x = layers.Softmax(name="bases")(layers.Reshape((danq.LENGTH, 4))(x))
-    composition = layers.Dense(4 ** KMER, name="composition")(code[:, DIGITS:])
-    return keras.Model(inputs, {"bases": x, "composition": composition}, name="superq")
+    outputs = {"bases": layers.Softmax(name="bases")(layers.Reshape((danq.LENGTH, 4))(x))}
+    if pooled:
+        outputs["composition"] = layers.Dense(4 ** KMER, name="composition")(code[:, digits:])
+    if n_labels:
+        x = layers.Dropout(.5)(code[:, digits:])
+        outputs["labels"] = layers.Dense(n_labels, activation="sigmoid", name="labels")(x)
+    return keras.Model(inputs, outputs, name="superq")
+
+
+def pooled_features(inputs, filters, lstm_units, lstm, layout):
+    """What the sequence is made of, on either strand: (B, 1000, 4) -> (B, 100), the same for its reverse complement."""
+    motif_scan = convolution(filters, 8, layout, activation="relu", name="motif_scan")
+    scans = [motif_scan(strand) for strand in (inputs, ops.flip(inputs, (1, 2)))]           # both (B, 993, filters)
+    x = [ops.log(1 + 100 * ops.add(*(layers.GlobalAveragePooling1D()(scan) for scan in scans)))]
+    if lstm:
+        grammar = layers.Bidirectional(layers.LSTM(lstm_units, return_sequences=True), name="motif_grammar")
+        steps = [grammar(layers.MaxPooling1D(20)(scan)) for scan in scans]                  # both (B, 49, 2 * lstm_units)
+        x.append(ops.add(*(layers.GlobalAveragePooling1D()(step) for step in steps)))
+    x = layers.BatchNormalization(momentum=.9)(layers.Concatenate()(x) if lstm else x[0])
+    return layers.Dense(CODE - DIGITS, activation="relu", name="pooled")(layers.Dropout(.5)(x))
+
+
+def build(mend, filters=None, lstm_units=None, lstm=True, n_labels=0, layout="1d"):
+    """The autoencoder with the first `mend` of MENDS; filters and lstm_units None for its own default."""
+    sizes = {key: value for key, value in (("filters", filters), ("lstm_units", lstm_units)) if value}
+    if mend < 3:
+        return build_paper(**sizes, lstm=lstm, softmax=mend > 0)
+    return build_autoencoder(**sizes, lstm=lstm, n_labels=n_labels, layout=layout, sines=mend > 3, pooled=mend > 4)
 
 
 def encoder_of(autoencoder):
@@ -108,20 +159,26 @@ class Nadam2018(keras.optimizers.Nadam):
         self.assign_sub(variable, learning_rate * ahead / (ops.sqrt(spread) + self.epsilon))
 
 
-def compile_paper(model):
-    """Mean squared error and Nadam at .015, ten times what Keras advised: this is what diverges."""
-    danq.compile_model(model, Nadam2018(.015, beta_1=.9, beta_2=.999, epsilon=1e-8), "mean_squared_error",
-                       [keras.metrics.CategoricalAccuracy(name="acc")])
+def compile_autoencoder(model, mend, steps, label_weight=0.):
+    """Loss and optimiser with the first `mend` of MENDS.
 
-
-def compile_autoencoder(model, steps):
-    """Cross-entropy of known bases + squared error of 4-mer composition; Adam warmed up to 5e-3, then a cosine, over `steps`."""
-    warmup = max(1, steps // 20)
-    rate = keras.optimizers.schedules.CosineDecay(1e-4, max(1, steps - warmup), alpha=.02, warmup_target=5e-3,
-                                                    warmup_steps=warmup)
-    danq.compile_model(model, keras.optimizers.Adam(rate, clipnorm=1.), {
-        "bases": keras.losses.CategoricalCrossentropy(reduction="mean_with_sample_weight"), "composition": "mean_squared_error",
-    }, {"bases": [keras.metrics.CategoricalAccuracy(name="acc")]})
+    2018: squared error and Nadam at .015, ten times what Keras advised: this is what diverges. Ours: cross-entropy of known
+    bases + squared error of 4-mer composition + label_weight x cross-entropy of the labels; Adam warmed up to 5e-3, then a
+    cosine, over `steps`.
+    """
+    optimizer = Nadam2018(.015, beta_1=.9, beta_2=.999, epsilon=1e-8)
+    if mend > 1:
+        warmup = max(1, steps // 20)
+        optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(
+            1e-4, max(1, steps - warmup), alpha=.02, warmup_target=5e-3, warmup_steps=warmup), clipnorm=1.)
+    accuracy = [keras.metrics.CategoricalAccuracy(name="acc")]
+    if not mend:
+        return danq.compile_model(model, optimizer, "mean_squared_error", accuracy)
+    mean = {"reduction": "mean_with_sample_weight"}     # of what has a weight: known bases, labelled sequences
+    losses = {"bases": keras.losses.CategoricalCrossentropy(**mean), "composition": "mean_squared_error",
+              "labels": keras.losses.BinaryCrossentropy(**mean)}
+    danq.compile_model(model, optimizer, {key: losses[key] for key in model.output}, {"bases": accuracy},
+                       {key: label_weight if key == "labels" else 1. for key in model.output})
 
 
 def known_bases(X):
@@ -129,16 +186,21 @@ def known_bases(X):
     return X.sum(-1) == 1
 
 
-def rebuild(X, rows):
-    """Targets and weights of the autoencoder: the bases, unknown ones weighted 0; square roots of both strands' 4-mer counts."""
-    counts = kmer_counts(X)
-    composition = np.sqrt(counts + counts[:, COMPLEMENTS])
-    return {"bases": X, "composition": composition}, {"bases": known_bases(X), "composition": np.ones(len(X), np.float32)}
+def rebuild(model, split):
+    """What a model is asked for: a function (X, rows) -> targets and weights of its outputs, for Batches.
 
-
-def rebuild_all(X, rows):
-    """Targets of 2018: the sequence itself, an N asking for four zeros."""
-    return (X,)
+    bases : the sequence, unknown bases weighted 0;  composition : square roots of both strands' 4-mer counts
+    labels : the split's; rows beyond its own are unlabelled and weighted 0
+    A model without named outputs is 2018's: it is asked for the sequence itself, an N for four zeros.
+    """
+    def target(X, rows):
+        counts = kmer_counts(X)
+        own = np.minimum(rows, len(split.Y) - 1)
+        wanted = {"bases": (X, known_bases(X)),
+                  "composition": (np.sqrt(counts + counts[:, COMPLEMENTS]), np.ones(len(X), np.float32)),
+                  "labels": (unpack_labels(split, own), (own == rows).astype(np.float32))}
+        return tuple({key: wanted[key][i] for key in model.output} for i in (0, 1))
+    return target if isinstance(model.output, dict) else lambda X, rows: (X,)
 
 
 # ---------------------------------------------------------------- how well is DNA rebuilt?
@@ -232,13 +294,13 @@ def kmer_counts(X, k=KMER):
     return np.bincount(row * 4 ** k + word[word >= 0], minlength=len(X) * 4 ** k).reshape(len(X), -1).astype(np.float32)
 
 
-def load_encoder(out_dir, features, paper=False):
+def load_encoder(out_dir, features, mend=len(MENDS)):
     """What the forest sees: a function one-hot (n, 1000, 4) -> (n, width), and the dtype to keep it in."""
     if features == "kmer":
         return kmer_counts, np.float16                  # counts to 997: exact in float16
     encoder = encoder_of(danq.load_model(out_dir))
-    # Our code stays within a few units; the paper's has no scale to rely on.
-    return lambda X: np.nan_to_num(encoder.predict_on_batch(X)), np.float32 if paper else np.float16
+    # Our code stays within a few units; what the paper's optimiser makes has no scale to rely on.
+    return lambda X: np.nan_to_num(encoder.predict_on_batch(X)), np.float16 if mend > 1 else np.float32
 
 
 def write_encodings(path, encode, splits, labels, about, dtype, batch_size):
@@ -280,26 +342,28 @@ def read_rows(array, rows, block=20_000):
     return np.concatenate(parts)
 
 
-def fit_forest(Z, Y, trees=200, leaf=20, samples=100_000, projections=PROJECTIONS, seed=1337, bootstrap=True, group=20):
+def fit_forest(Z, Y, trees=200, leaf=LEAF, samples=100_000, projections=PROJECTIONS, seed=1337, bootstrap=True, group=50):
     """Grow a random forest of many outputs; a dict of plain arrays.
 
     Z : (N, width);  Y : (N, K) 0/1, arrays or HDF5 datasets;  leaf : rows in a leaf at least
     samples : rows drawn for each group of trees where there are more, so memory does not grow with N
-    projections : labels are projected to this many Gaussian dimensions while trees grow (Joly et al. 2014); 0 for none
-    A regression tree on 0/1 labels splits by variance p (1 - p), half of Gini: the classifier's own splits. Leaf means
-    are then taken over the true labels of all N rows. Memory: samples x (4 width + 12 projections + 5 K) bytes while
-    growing, and leaves x K x 4 bytes, leaves at most trees x samples / leaf.
+    projections : labels are projected to this many Gaussian dimensions while trees grow, each group of trees to its own
+    (Joly et al. 2014); 0 for none, plain scikit-learn
+    A regression tree on 0/1 labels splits by variance p (1 - p), half of Gini: the classifier's own splits. With
+    projections a tree is grown on a bootstrap of a quarter of the rows, down to a quarter of `leaf`. Leaf means are then
+    taken over the true labels of all N rows. Memory: samples x (4 width + 5 K) bytes while growing, and leaves x K x 4
+    bytes, leaves at most trees x samples / leaf.
     """
-    n, K, bar = len(Z), Y.shape[1], danq.progress(trees, "tree")
-    R = np.random.default_rng([seed, 0]).standard_normal((K, projections)).astype(np.float32) / np.sqrt(projections or 1)
-    forest = RandomForestRegressor(0, min_samples_leaf=leaf, max_features="sqrt", bootstrap=bootstrap, n_jobs=-1,
-                                   warm_start=True, random_state=seed)
+    n, K, bar, share = len(Z), Y.shape[1], danq.progress(trees, "tree"), SHARE if projections and bootstrap else 1.
+    forest = RandomForestRegressor(0, min_samples_leaf=max(1, round(leaf * share)), max_features="sqrt", bootstrap=bootstrap,
+                                   max_samples=share if bootstrap else None, n_jobs=-1, warm_start=True, random_state=seed)
     for grown in range(0, trees, group):
-        if not grown or n > samples:                    # else every group sees all rows: plain scikit-learn
+        if not grown or n > samples:                    # else every group sees all rows
             rows = np.arange(n) if n <= samples else \
                 np.sort(np.random.default_rng([seed, 1, grown]).choice(n, samples, replace=False))
-            X, T = read_rows(Z, rows).astype(np.float32), read_rows(Y, rows).astype(np.float32)
-            T = T @ R if projections else T
+            X, true = read_rows(Z, rows).astype(np.float32), read_rows(Y, rows).astype(np.float32)
+        R = np.random.default_rng([seed, 0, grown]).standard_normal((K, projections), np.float32) / np.sqrt(projections or 1)
+        T = true @ R if projections else true
         forest.set_params(n_estimators=min(grown + group, trees)).fit(X, T[:, 0] if T.shape[1] == 1 else T)
         bar.update(min(grown + group, trees))
     arrays = flatten_trees([tree.tree_ for tree in forest.estimators_])
@@ -369,31 +433,73 @@ def load_forest(path):
 
 def train_autoencoder(args, splits, out_dir):
     """Stage 1: train, report reconstruction of held-out DNA, write model.keras and, last, autoencoder.json."""
-    train, valid = splits["train"], splits["valid"]
+    train, valid, paper = splits["train"], splits["valid"], not args.mend
     keras.utils.set_random_seed(args.seed)
-    build = build_paper if args.paper else build_autoencoder
-    sizes = {key: value for key, value in (("filters", args.filters), ("lstm_units", args.lstm_units)) if value}
-    model = build(**sizes, lstm=not args.no_lstm)
-    print(f"[1/3] autoencoder{' of the paper' * args.paper}: {model.count_params():,} parameters, {CODE} numbers a sequence, "
-          f"{len(train.X):,} sequences, {'' if args.paper else 'at most '}{args.epochs} epochs", flush=True)
-    common = markov_model(train, 0).max()
-    if args.paper:
-        compile_paper(model)
-    else:
-        compile_autoencoder(model, args.epochs * -(-len(train.X) // args.batch_size))
-    target = rebuild_all if args.paper else rebuild
-    yardstick = f" ({'always .25: loss 0.1875; ' * args.paper}commonest base: acc {common:.4f})"
+    model = build(args.mend, args.filters, args.lstm_units, not args.no_lstm, train.n_labels if args.label_weight else 0, args.layout)
+    pool = train
+    if args.unlabelled:
+        more = danq.load_unlabelled(args.unlabelled, out_dir.resolve().parent / "packed")
+        pool = train._replace(X=danq.Joined(train.X, more, args.unlabelled_limit))
+    print(f"[1/3] autoencoder{' of the paper' * paper}: {model.count_params():,} parameters, {CODE} numbers a sequence, "
+          f"{len(pool.X):,} sequences, {'' if paper else 'at most '}{args.epochs} epochs", flush=True)
+    if 0 < args.mend < len(MENDS):
+        print("".join(f"  mend {i + 1}: {mend}\n" for i, mend in enumerate(MENDS[:args.mend])), end="", flush=True)
+    compile_autoencoder(model, args.mend, args.epochs * -(-len(pool.X) // args.batch_size), args.label_weight)
+    yardstick = f" ({'always .25: loss 0.1875; ' * paper}commonest base: acc {markov_model(train, 0).max():.4f})"
+    watched = args.mend > 1
     training = danq.fit(
-        model, lambda epoch: Batches(train, args.batch_size, target, args.seed, epoch),
-        None if args.paper else Batches(valid, args.batch_size, target), out_dir, args.epochs,
-        args.epochs if args.paper else PATIENCE, train.simulated, yardstick)
-    report = reconstruction(model, train, splits["test"], args.batch_size, np.float32 if args.paper else np.float16, not args.paper)
+        model, lambda epoch: Batches(pool, args.batch_size, rebuild(model, train), args.seed, epoch),
+        Batches(valid, args.batch_size, rebuild(model, valid)) if watched else None, out_dir, args.epochs,
+        PATIENCE if watched else args.epochs, train.simulated, yardstick)
+    report = reconstruction(model, train, splits["test"], args.batch_size, np.float16 if watched else np.float32, not paper)
     tell_reconstruction(report)
-    if args.paper:
+    if paper:
         print("the 2018 recipe, which failed in the paper's Fig. 3: loss 1.4e8 to 4.7e9, accuracy .2505 to .2560", flush=True)
     danq.write_json(out_dir / "autoencoder.json", {
-        "simulated": train.simulated, "training": training, "reconstruction": report,
+        "simulated": train.simulated, "training": training, "reconstruction": report, "sequences": len(pool.X),
         "parameters": model.count_params(), "peak_memory_gb": danq.peak_memory()})
+
+
+def make_yardstick(args, splits, out_dir, sample=20_000):
+    """Stage 1 of the yardsticks: model.keras with an untrained encoder, PCA's, or DanQ's 925 features in place of ours."""
+    train, started = splits["train"], time.time()
+    if args.features == "danq":
+        danq.finished_settings(args.danq, "danq.py")
+        model = danq.load_model(args.danq)
+        inputs, code = model.inputs, layers.Identity(name="bottleneck")(model.get_layer("dense").output)
+    elif args.features == "pca":
+        rows = np.unique(np.linspace(0, len(train.X) - 1, min(sample, len(train.X))).astype(int))
+        X = onehot(train.X[rows]).reshape(len(rows), -1)
+        pca = PCA(min(CODE, len(rows)), svd_solver="covariance_eigh").fit(X.astype(np.float32))
+        inputs, project = keras.Input((danq.LENGTH, 4)), layers.Dense(pca.n_components_, name="bottleneck")
+        code = project(layers.Flatten()(inputs))
+        project.set_weights([pca.components_.T, -pca.components_ @ pca.mean_])
+    else:
+        keras.utils.set_random_seed(args.seed)
+        model = build(args.mend, args.filters, args.lstm_units, not args.no_lstm, layout=args.layout)
+        inputs, code = model.inputs, model.get_layer("bottleneck").output
+    model = keras.Model(inputs, code, name=f"{args.features}{'_SIMULATED' * train.simulated}")
+    with danq.replacing(out_dir / "model.keras") as beside:
+        model.save(beside)
+    seconds = round(time.time() - started, 2)
+    if args.features == "danq":
+        seconds += json.loads((Path(args.danq) / "summary.json").read_text())["training"]["seconds_to_best"]
+    print(f"[1/3] {args.features}: {model.output.shape[1]} numbers a sequence ({seconds:.0f} s)", flush=True)
+    danq.write_json(out_dir / "autoencoder.json", {
+        "simulated": train.simulated, "training": {"epochs": 0, "best_epoch": 0, "seconds": seconds},
+        "parameters": model.count_params(), "peak_memory_gb": danq.peak_memory()})
+
+
+def run_name(args):
+    """What a run is called in tables: the features and every argument that makes them what they are."""
+    name = {"kmer": f"{KMER}-mers -> forest", "untrained": "untrained encoder -> forest", "pca": f"PCA-{CODE} -> forest",
+            "danq": "DanQ's 925 features -> forest", "autoencoder": "SuperQ (paper)" if args.paper else "SuperQ"}[args.features]
+    ours, more = args.features == "autoencoder" and args.mend == len(MENDS), args.unlabelled_limit or "all"
+    return ", ".join(filter(None, [
+        name, args.mend < len(MENDS) and not args.paper and f"mend {args.mend}",
+        ours and args.label_weight != LABEL_WEIGHT and (f"label weight {args.label_weight:g}" if args.label_weight else "no labels"),
+        args.layout != "1d" and args.layout, args.no_lstm and "no BLSTM", args.unlabelled and f"+ {more} unlabelled",
+        not args.forest_projections and "direct forest"]))
 
 
 def encode_splits(args, splits, labels, out_dir):
@@ -401,8 +507,8 @@ def encode_splits(args, splits, labels, out_dir):
     stage1 = {}
     if (out_dir / "autoencoder.json").is_file():
         stage1 = json.loads((out_dir / "autoencoder.json").read_text())
-    encode, dtype = load_encoder(out_dir, args.features, args.paper)
-    about = {"features": args.features, "paper": args.paper, "data": args.data_dir, "limit": args.limit,
+    encode, dtype = load_encoder(out_dir, args.features, args.mend)
+    about = {"features": args.features, "data": args.data_dir, "limit": args.limit,
              "simulated": splits["train"].simulated, **stage1}
     path = out_dir / "encodings.h5"
     seconds = write_encodings(path, encode, splits, labels, about, dtype, args.batch_size)
@@ -427,11 +533,11 @@ def fit_and_score(args, out_dir):
         about, (n, width), K = json.loads(file.attrs["about"]), file["train/Z"].shape, file["train/Y"].shape[1]
         rows = min(n, args.forest_samples)
         print(f"[3/3] forest: {args.forest_trees} trees on {rows:,} of {n:,} encodings x {K} labels, at least {args.forest_leaf} "
-              f"rows a leaf; memory about {rows * (4 * width + 12 * PROJECTIONS + 5 * K) / 1e9:.2f} GB for rows and at most "
+              f"rows a leaf; memory about {rows * (4 * width + 5 * K) / 1e9:.2f} GB for rows and at most "
               f"{args.forest_trees * max(1, rows // args.forest_leaf) * K * 4 / 1e9:.2f} GB for leaf means", flush=True)
         started = time.time()
         forest = fit_forest(file["train/Z"], file["train/Y"], args.forest_trees, args.forest_leaf, args.forest_samples,
-                            seed=args.seed)
+                            args.forest_projections, args.seed)
         save_forest(out_dir / "forest.npz", forest | {"data": np.array("SIMULATED " * about["simulated"] + about["data"])})
         seconds = {"autoencoder": about.get("training", {}).get("seconds", 0), "encodings": float(file.attrs["seconds"]),
                    "forest": round(time.time() - started, 2)}
@@ -443,12 +549,11 @@ def fit_and_score(args, out_dir):
                        group["Y"][:split.windows]]
         seconds["prediction"] = round(time.time() - started, 2)
         labels = [(i, *(text.decode() for text in label)) for i, label in enumerate(file["labels"][:])]
-    P, Y = scores[2:]
+    P_valid, Y_valid, P, Y = scores
     seconds["all"] = round(sum(seconds.values()), 2)
     training = about.get("training", {"epochs": 0, "best_epoch": 0})
-    name = f"{KMER}-mers -> forest" if args.features == "kmer" else "SuperQ" + " (paper)" * args.paper
-    danq.finish_run(out_dir, *danq.evaluate(*scores, labels), {
-        "model": name, "data": about["data"], "simulated": about["simulated"], "limit": about["limit"],
+    danq.finish_run(out_dir, *danq.evaluate(P, Y, labels, danq.best_thresholds(P_valid, Y_valid)), {
+        "model": run_name(args), "seed": args.seed, "data": about["data"], "simulated": about["simulated"], "limit": about["limit"],
         "train_sequences": n, "test_windows": len(P), "strands": split.strands, "training": training, "reconstruction": about.get("reconstruction"),
         "seconds": seconds, "peak_memory_stage1_gb": about.get("peak_memory_gb"), "parameters": about.get("parameters"),
         "subset_accuracy": float(((P >= .5) == Y).all(1).mean()), "subset_accuracy_all_zero": float((Y == 0).all(1).mean())})
@@ -457,9 +562,25 @@ def fit_and_score(args, out_dir):
 def trained_scores(out_dir):
     """The finished run in out_dir as a function: one-hot (n, 1000, 4) -> label scores (n, K)."""
     settings = danq.finished_settings(out_dir, "superq.py")
-    encode, dtype = load_encoder(out_dir, settings["features"], settings["paper"])
+    encode, dtype = load_encoder(out_dir, settings["features"], settings["mend"])
     forest = load_forest(out_dir / "forest.npz")
     return lambda X: predict_forest(forest, encode(X).astype(dtype))
+
+
+def score_elsewhere(args, out_dir):
+    """Score the finished run in out_dir, labels and reconstruction, on the test split of --test-data."""
+    score, settings = trained_scores(out_dir), danq.finished_settings(out_dir)
+
+    def rebuilt(test):
+        if settings["features"] != "autoencoder":
+            return {}
+        train = danq.load_split(settings["data_dir"], "train", out_dir.resolve().parent / "packed", settings["limit"])
+        report = reconstruction(danq.load_model(out_dir), train, test, args.batch_size,
+                                np.float16 if settings["mend"] > 1 else np.float32, settings["mend"] > 0)
+        tell_reconstruction(report)
+        return {"reconstruction": report}
+
+    danq.score_elsewhere(args, out_dir, score, rebuilt)
 
 
 # ---------------------------------------------------------------- side by side
@@ -467,7 +588,7 @@ def trained_scores(out_dir):
 def compare(folders, out_dir):
     """Set finished runs side by side: print the table, write comparison.md and comparison.png into out_dir.
 
-    folders : --out-dir of finished runs, DanQ's first: its time to the best epoch is the unit of time
+    folders : --out-dir of finished runs, DanQ's first: its time is the unit of time. Runs of one model are one row.
     """
     runs = []
     for folder in map(Path, folders):
@@ -477,50 +598,66 @@ def compare(folders, out_dir):
         for key in ("simulated", "limit", "labels", "train_sequences", "test_windows", "strands"):
             if run[key] != runs[0][key]:
                 raise BadInput(f"{folder} cannot stand beside {folders[0]}: {key} is {run[key]}, not {runs[0][key]}")
-    table = comparison_table(runs)
+    groups = {model: [run for run in runs if run["model"] == model] for model in dict.fromkeys(run["model"] for run in runs)}
+    table = comparison_table(groups)
     with danq.replacing(Path(out_dir) / "comparison.md") as beside:
         beside.write_text(table, encoding="utf-8")
     with danq.replacing(Path(out_dir) / "comparison.png") as beside:
-        draw_comparison(runs, beside)
+        draw_comparison(groups, beside)
     print(table + f"-> {Path(out_dir) / 'comparison.md'} and comparison.png")
 
 
 def training_seconds(run):
     """What a run's training cost: DanQ to its best epoch; SuperQ autoencoder, encodings and forest together."""
-    if run["model"] == "DanQ":
+    if run["model"].startswith("DanQ") and "forest" not in run["seconds"]:
         return run["training"]["seconds_to_best"]
     return sum(run["seconds"][stage] for stage in ("autoencoder", "encodings", "forest"))
 
 
-def four(values):
-    """First score, and the others in brackets; "-" for None."""
-    first, *others = ["-" if value is None else f"{value:.4f}" for value in values]
+def over_seeds(values):
+    """Mean of a score over runs, with their standard deviation where there are several; "-" where one has none."""
+    if None in values:
+        return "-"
+    return f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else "")
+
+
+def in_brackets(values):
+    """First score, and the others in brackets."""
+    first, *others = values
     return f"{first} ({' '.join(others)})" if others else first
 
 
-def comparison_table(runs):
-    """Markdown: scores (all labels, then an assay each) and costs, a row a run, yardsticks below."""
-    base, unit = runs[0], training_seconds(runs[0])
-    assays = ", ".join(list(base["means"])[1:])
-    rows = [["model", *(f"{name} ({assays})" for name in ("AUROC", "AUPRC", "F1")), "training time", f"of {base['model']}'s",
-             "epochs (best)", "peak memory", "bases rebuilt"]]
-    for run in runs:
-        seconds, training, rebuilt = training_seconds(run), run["training"], run.get("reconstruction")
-        rows.append([run["model"], *(four([mean[key] for mean in run["means"].values()]) for key in ("auroc", "auprc", "f1")),
+def comparison_table(groups):
+    """Markdown: scores (all labels, then an assay each) and costs, a row for each model, yardsticks below.
+
+    groups : {model: [summaries of its runs, which differ in their seed]}
+    """
+    base = next(iter(groups.values()))[0]
+    unit = np.mean([training_seconds(run) for run in next(iter(groups.values()))])
+    assays = list(base["means"])
+    rows = [["model", *(f"{name} ({', '.join(assays[1:])})" for name in ("AUROC", "AUPRC", "F1")), "training time",
+             f"of {base['model']}'s", "epochs (best)", "peak memory", "bases rebuilt"]]
+    for model, runs in groups.items():
+        seconds, training = np.mean([training_seconds(run) for run in runs]), runs[0]["training"]
+        rebuilt = [run["reconstruction"]["base_accuracy"] for run in runs if run.get("reconstruction")]
+        scores = lambda key: in_brackets([over_seeds([run["means"][assay][key] for run in runs]) for assay in assays])
+        memory = max(max(run["peak_memory_gb"], run.get("peak_memory_stage1_gb") or 0) for run in runs)
+        rows.append([model + (f" ({len(runs)} seeds)" if len(runs) > 1 else ""), *map(scores, ("auroc", "auprc", "f1")),
                      f"{seconds:,.0f} s", f"{seconds / unit:.3f}", f"{training['epochs']} ({training['best_epoch']})",
-                     f"{max(run['peak_memory_gb'], run.get('peak_memory_stage1_gb') or 0):.2f} GB",
-                     four([rebuilt["base_accuracy"]]) if rebuilt else "-"])
-    rows.append(["chance", "0.5", four([mean["base_rate"] for mean in base["means"].values()]), *[""] * 5, "0.25"])
+                     f"{memory:.2f} GB", over_seeds(rebuilt) if rebuilt else "-"])
+    rates = [over_seeds([mean["base_rate"]]) for mean in base["means"].values()]
+    rows.append(["chance", "0.5", in_brackets(rates), *[""] * 5, "0.25"])
     if danq.is_deepsea(base):
-        rows += [["published: " + name, *(four(scores[key]) for key in ("auroc", "auprc")), *[""] * 6]
-                 for name, scores in danq.PUBLISHED.items()]
+        rows += [["published: " + name, *(in_brackets([f"{value:.4f}" for value in scores[key]]) for key in ("auroc", "auprc")),
+                  *[""] * 6] for name, scores in danq.PUBLISHED.items()]
     widths = [max(map(len, column)) for column in zip(*rows)]
     rows.insert(1, ["-" * width for width in widths])
     table = "".join("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |\n" for row in rows)
-    return (f"# {'SIMULATED data: ' * base['simulated']}{', '.join(run['model'] for run in runs)}\n\n"
+    return (f"# {'SIMULATED data: ' * base['simulated']}{', '.join(groups)}\n\n"
             f"Data {base['data']}: {base['train_sequences']:,} training sequences, {base['test_windows']:,} test windows, strands "
-            f"{'averaged' if base['strands'] else 'not averaged'}, {base['labels_scored']} of {base['labels']} labels scored. Time: DanQ to its best epoch; SuperQ "
-            f"autoencoder + encodings + forest.\n\n{table}\n{''.join(map(reconstruction_line, runs))}"
+            f"{'averaged' if base['strands'] else 'not averaged'}, {base['labels_scored']} of {base['labels']} labels scored. "
+            f"Time: DanQ to its best epoch; SuperQ autoencoder + encodings + forest.\n\n{table}\n"
+            + "".join(reconstruction_line(runs[0]) for runs in groups.values())
             + "".join(f"The 2018 paper logged for {name}: loss / accuracy {log}.\n"
                       for name, log in PAPER_LOG.items() if danq.is_deepsea(base)))
 
@@ -536,29 +673,49 @@ def reconstruction_line(run):
             f"{scores(report['markov_0'])}, order-2 Markov model {scores(report['markov_2'])}, the 2018 paper 0.2526.\n")
 
 
-def draw_comparison(runs, path):
-    """Bars: AUROC and AUPRC an assay with chance marked, and training time."""
+def draw_comparison(groups, path):
+    """Bars: AUROC and AUPRC an assay with chance marked, and training time; lines span the seeds."""
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
-    assays, width = list(runs[0]["means"]), .8 / len(runs)
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4.5), width_ratios=(2, 2, 1), layout="constrained")
+    base, width = next(iter(groups.values()))[0], .8 / len(groups)
+    assays, colours = list(base["means"]), plt.get_cmap("tab20").colors
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.5 + .2 * (len(groups) // 3)), width_ratios=(2, 2, 1), layout="constrained")
     for axis, key in zip(axes, ("auroc", "auprc")):
-        for i, run in enumerate(runs):
-            axis.bar(np.arange(len(assays)) + (i - (len(runs) - 1) / 2) * width,
-                     [run["means"][assay][key] or 0 for assay in assays], width, label=run["model"])
-        chance = [.5 if key == "auroc" else runs[0]["means"][assay]["base_rate"] or 0 for assay in assays]
+        for i, (model, runs) in enumerate(groups.items()):
+            scores = np.array([[run["means"][assay][key] or 0 for assay in assays] for run in runs])
+            spread = abs(np.stack([scores.min(0), scores.max(0)]) - scores.mean(0)) if len(runs) > 1 else None
+            axis.bar(np.arange(len(assays)) + (i - (len(groups) - 1) / 2) * width, scores.mean(0), width, label=model,
+                     color=colours[i % 20], yerr=spread)
+        chance = [.5 if key == "auroc" else base["means"][assay]["base_rate"] or 0 for assay in assays]
         axis.hlines(chance, np.arange(len(assays)) - .45, np.arange(len(assays)) + .45, "k", "dashed", label="chance")
         axis.set(xticks=range(len(assays)), xticklabels=assays, ylabel=f"mean test {key.upper()}")
     axes[0].set_ylim(.45, 1)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=len(runs) + 1, frameon=False)
-    bars = axes[2].bar(range(len(runs)), [training_seconds(run) for run in runs], color=[f"C{i}" for i in range(len(runs))])
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=4, frameon=False)
+    seconds = [np.mean([training_seconds(run) for run in runs]) for runs in groups.values()]
+    bars = axes[2].barh(range(len(groups)), seconds, color=[colours[i % 20] for i in range(len(groups))])
     axes[2].bar_label(bars, fmt="{:,.0f} s")
-    axes[2].set(xticks=[], ylabel="training time (s)")
-    figure.suptitle(f"{'SIMULATED data: ' * runs[0]['simulated']}{runs[0]['data']}, "
-                    f"{runs[0]['train_sequences']:,} training sequences")
+    axes[2].invert_yaxis()
+    axes[2].set(yticks=[], xlabel="training time (s)", xlim=(0, 1.25 * max(seconds)))
+    figure.suptitle(f"{'SIMULATED data: ' * base['simulated']}{base['data']}, {base['train_sequences']:,} training sequences")
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def natural(text):
+    """argparse type: a whole number of at least 0."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, is {text}")
+    return number
+
+
+def weight(text):
+    """argparse type: a finite number of at least 0."""
+    number = float(text)
+    if not 0 <= number < np.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, is {text}")
+    return number
 
 
 def parse_args(argv=None):
@@ -569,22 +726,47 @@ def parse_args(argv=None):
     add("--no-lstm", action="store_true", help="leave the BLSTM out, as the paper's authors did in the version they presented")
     add("--filters", type=positive, help="motif detectors of the first convolution (default: 128; --paper 320)")
     add("--lstm-units", type=positive, help="units of the BLSTM in each direction (default: 32; --paper 320)")
-    add("--features", default="autoencoder", choices=("autoencoder", "kmer"),
-        help="what the forest sees: the bottleneck, or 4-mer counts as a yardstick (default: %(default)s)")
+    add("--mend", type=int, choices=range(len(MENDS) + 1), metavar="N", default=len(MENDS),
+        help=f"take the first N of the {len(MENDS)} changes that lead from the 2018 autoencoder to ours (default: all)")
+    add("--label-weight", type=weight, metavar="W",
+        help=f"weight of the labels in the autoencoder's loss; 0 trains it without labels, as in 2018 (default: {LABEL_WEIGHT:g})")
+    add("--layout", default="1d", choices=("1d", "2d"),
+        help="convolve over positions, or over position x base with kernels two bases wide (default: %(default)s)")
+    add("--unlabelled", metavar="FILE", help="FASTA or .mat whose sequences join the autoencoder's training, without labels")
+    add("--unlabelled-limit", type=positive, metavar="N", help="take N sequences of --unlabelled, evenly spread")
+    add("--features", default="autoencoder", choices=("autoencoder", "untrained", "pca", "kmer", "danq"),
+        help="what the forest sees: the bottleneck, or a yardstick (default: %(default)s)")
+    add("--danq", metavar="DIR", help="the finished DanQ run whose 925 features --features danq takes (default: danq beside --out-dir)")
     add("--forest-trees", type=positive, help="trees (default: 200; --paper 10)")
-    add("--forest-leaf", type=positive, help="encodings in a leaf at least (default: 20; --paper 1)")
+    add("--forest-leaf", type=positive, help=f"encodings in a leaf at least (default: {LEAF}; --paper 1)")
     add("--forest-samples", type=positive, default=100_000,
         help="encodings that a tree is grown on at most (default: %(default)s)")
+    add("--forest-projections", type=natural, default=PROJECTIONS, metavar="D",
+        help="random dimensions that stand for the labels while trees grow; 0 for the labels themselves (default: %(default)s)")
     add("--reuse-encodings", action="store_true", help="fit and score the forest alone, on encodings.h5 of --out-dir")
     add("--compare", nargs="+", metavar="DIR", help="set finished runs side by side, DanQ's first, and exit")
     args = parser.parse_args(argv)
-    if args.paper and args.features == "kmer":
-        raise BadInput("--paper and --features kmer exclude each other: the yardstick has no autoencoder")
+    args.mend = 0 if args.paper else args.mend
+    learns = args.features == "autoencoder"
+    if args.label_weight is None:
+        args.label_weight = LABEL_WEIGHT if learns and args.mend == len(MENDS) else 0.
+    for wrong, why in (
+            (args.paper and not learns, "--paper and --features exclude each other: a yardstick has no autoencoder"),
+            (args.label_weight and not learns, "--label-weight and --features exclude each other: a yardstick is not trained"),
+            (args.label_weight and args.mend < len(MENDS), "--label-weight needs the pooled features: leave out --paper and --mend"),
+            (args.layout != "1d" and args.mend < 3, "--layout 2d is not for the 2018 network: leave out --paper, or --mend 3 or more"),
+            (args.unlabelled and not learns, "--unlabelled and --features exclude each other: a yardstick is not trained"),
+            (args.unlabelled_limit and not args.unlabelled, "--unlabelled-limit needs --unlabelled FILE")):
+        if wrong:
+            raise BadInput(why)
     if args.reuse_encodings and args.restart:
         raise BadInput("--reuse-encodings and --restart exclude each other: --restart discards the encodings")
     args.forest_trees = args.forest_trees or (10 if args.paper else 200)
-    args.forest_leaf = args.forest_leaf or (1 if args.paper else 20)
-    args.out_dir = args.out_dir or "runs/" + ("superq-paper" if args.paper else "kmer" if args.features == "kmer" else "superq")
+    args.forest_leaf = args.forest_leaf or (1 if args.paper else LEAF)
+    folder = {"autoencoder": "superq-paper" if args.paper else "superq", "danq": "danq-forest"}
+    args.out_dir = args.out_dir or f"runs/{folder.get(args.features, args.features)}"
+    if args.features == "danq":
+        args.danq = args.danq or str(Path(args.out_dir).parent / "danq")
     return args
 
 
@@ -595,6 +777,8 @@ def main(argv=None):
     out_dir = Path(args.out_dir)
     if args.predict:
         return danq.annotate(trained_scores(out_dir), args.predict, args.output, out_dir, args.batch_size)
+    if args.test_data:
+        return score_elsewhere(args, out_dir)
     if args.reuse_encodings:                            # everything but the forest's arguments is as it was
         simulated, before = reusable(out_dir)
         sources = before["data_files"]
@@ -607,8 +791,8 @@ def main(argv=None):
     if danq.start_run(args, "superq.py", outputs, simulated, sources, (*FOREST, "code") if args.reuse_encodings else ()):
         return
     if not args.reuse_encodings:
-        if args.features == "autoencoder" and not (out_dir / "autoencoder.json").is_file():
-            train_autoencoder(args, splits, out_dir)
+        if args.features != "kmer" and not (out_dir / "autoencoder.json").is_file():
+            (train_autoencoder if args.features == "autoencoder" else make_yardstick)(args, splits, out_dir)
         if not (out_dir / "encodings.h5").is_file():
             encode_splits(args, splits, labels, out_dir)
     fit_and_score(args, out_dir)

@@ -43,6 +43,12 @@ def random_data(n=60, K=9, seed=0):
     return np.concatenate([X, X[:, ::-1, ::-1]]), np.concatenate([Y, Y])
 
 
+def split_of(X, K=3):
+    """A Split of one-hot X (n, 1000, 4) and labels (n, K), all 1."""
+    pack = lambda array: np.packbits(array.reshape(len(array), -1), axis=1)
+    return danq.Split(pack(X), pack(np.ones((len(X), K), np.uint8)), K, len(X), False, False, "")
+
+
 def write_hdf5(folder, split, X, Y, **options):
     with h5py.File(folder / f"{split}.mat", "w", userblock_size=512) as file:
         file.create_dataset(f"{split}xdata", data=X.transpose(1, 2, 0), **options)
@@ -73,10 +79,14 @@ def data_dir(tmp_path_factory):
 def runs(data_dir, tmp_path_factory):
     """Both scripts run small by subprocess, as a reader would: {name: (out_dir, what it printed)}."""
     folder, done = tmp_path_factory.mktemp("runs"), {}
-    for name, script, flags in (("danq", "danq.py", SMALL), ("superq", "superq.py", SMALL), ("paper", "superq.py", ["--paper", *SMALL]),
-                                ("kmer", "superq.py", ["--features", "kmer"])):
+    (folder / "more.fa").write_text(">chr\n" + "GATTACAT" * 1000 + "N" * 2500)
+    for name, script, flags in (
+            ("danq", "danq.py", SMALL), ("superq", "superq.py", SMALL), ("paper", "superq.py", ["--paper", *SMALL]),
+            ("wishes", "superq.py", ["--label-weight", "0", "--layout", "2d", "--unlabelled", "more.fa", "--unlabelled-limit", "6", *SMALL]),
+            *((features, "superq.py", ["--features", features]) for features in ("kmer", "untrained", "pca")),
+            ("danq-forest", "superq.py", ["--features", "danq"])):
         flags = [*flags, "--data-dir", str(data_dir), "--out-dir", str(folder / name), "--limit", "40"]
-        flags += ["--forest-trees", "6"] if script == "superq.py" else []
+        flags += ["--forest-trees", "6", "--forest-leaf", "4"] if script == "superq.py" else []
         run = subprocess.run([sys.executable, HERE / script, *flags], capture_output=True, text=True, cwd=folder)
         assert run.returncode == 0, run.stderr
         done[name] = folder / name, run.stdout, flags
@@ -138,7 +148,7 @@ def test_tiles_cover_once_within_budget_and_read_chunks_once(shape, chunks):
 def test_data_first_rows_are_what_the_files_hold(data_dir, tmp_path):
     for split in danq.SPLITS:
         packed = danq.load_split(data_dir, split, tmp_path, limit=7)
-        with danq.open_mat(data_dir / f"{split}.mat", split) as (X, Y, _):
+        with danq.open_mat(data_dir / f"{split}.mat", (f"{split}xdata", f"{split}data")) as ((X, Y), _):
             half = X.shape[-1] // 2
             for rows, want in ((slice(0, 7), slice(0, 7)), (slice(7, 14), slice(half, half + 7))):
                 np.testing.assert_array_equal(danq.onehot(packed.X[rows]), X[..., want].transpose(2, 0, 1))
@@ -216,7 +226,9 @@ def test_published_sizes():
     assert model.get_layer("dense").input.shape == (None, 48_000)
     paper = superq.build_paper()
     assert paper.count_params() == 27_679_060
-    for autoencoder in (paper, superq.build_autoencoder(), superq.build_autoencoder(lstm=False), superq.build_paper(8, lstm=False)):
+    ours = [superq.build(mend, 8, 2, lstm, layout=layout) for mend, lstm, layout in (
+        (0, False, "1d"), (1, True, "1d"), (3, True, "1d"), (4, True, "2d"), (5, True, "1d"), (5, False, "2d"))]
+    for autoencoder in (paper, superq.build_autoencoder(n_labels=919), *ours):
         assert superq.encoder_of(autoencoder).output.shape == (None, 500)
         bases = autoencoder.output["bases"] if isinstance(autoencoder.output, dict) else autoencoder.output
         assert bases.shape == (None, 1000, 4)
@@ -278,8 +290,8 @@ def test_unknown_bases_are_left_out_of_loss_and_accuracy():
     assert superq.base_codes(X)[0].tolist() == [1, -1, 3, 3, 0, 2, 0, -1]
     X, _ = random_data(6)                               # holds an N stretch and an M
     model = superq.build_autoencoder(4, 2)
-    superq.compile_autoencoder(model, steps=1)          # a run of a single step has a schedule, too
-    targets, weights = superq.rebuild(X, None)
+    superq.compile_autoencoder(model, len(superq.MENDS), steps=1)       # a run of a single step has a schedule, too
+    targets, weights = superq.rebuild(model, split_of(X))(X, np.arange(6))
     scores = model.evaluate(X, targets, sample_weight=weights, batch_size=6, verbose=0, return_dict=True)
     P, known = model.predict(X, verbose=0)["bases"], superq.known_bases(X)
     assert known.sum() == 6000 - 2 * 6
@@ -291,11 +303,19 @@ def test_unknown_bases_are_left_out_of_loss_and_accuracy():
 def test_pooled_features_and_composition_are_strand_blind():
     X, _ = random_data(6)
     flipped = danq.reverse_complement(X)
-    encoder = superq.encoder_of(superq.build_autoencoder(4, 2))
+    for layout in ("1d", "2d"):
+        model = superq.build_autoencoder(4, 2, layout=layout)
+        encoder = superq.encoder_of(model)
+        check_strand_blind(encoder, X, flipped)
+    rows = np.arange(6)
+    compositions = [superq.rebuild(model, split_of(x))(x, rows)[0]["composition"] for x in (X, flipped)]
+    np.testing.assert_array_equal(*compositions)
+
+
+def check_strand_blind(encoder, X, flipped):
     Z, Z_flipped = (encoder.predict(x, verbose=0) for x in (X, flipped))
     np.testing.assert_allclose(Z[:, superq.DIGITS:], Z_flipped[:, superq.DIGITS:], atol=1e-4)
     assert np.abs(Z[:, :superq.DIGITS] - Z_flipped[:, :superq.DIGITS]).max() > .1
-    np.testing.assert_array_equal(superq.rebuild(X, None)[0]["composition"], superq.rebuild(flipped, None)[0]["composition"])
 
 
 def test_kmers_and_markov_models_in_letters(tmp_path):
@@ -365,7 +385,7 @@ def test_scoring_against_scikit_learn_with_one_class_labels():
     P = np.round(rng.random((300, 5)) + .5 * Y, 2).astype(np.float32)   # rounded: ties
     Y[:, 3], Y[:, 4] = 0, 1
     labels = [(i, "TF" if i < 2 else "DNase", f"label {i}") for i in range(5)]
-    rows, means = danq.evaluate(P, Y, P, Y, labels)
+    rows, means = danq.evaluate(P, Y, labels, danq.best_thresholds(P, Y))
     assert means["all"]["labels"] == 3 and means["DNase"]["labels"] == 1 and rows[3]["auroc"] is None is rows[4]["f1"]
     for row in rows[:3]:
         y, p = Y[:, row["column"]], P[:, row["column"]]
@@ -431,7 +451,7 @@ def test_a_forest_that_holds_python_objects_is_refused(tmp_path):
 def test_scripts_write_what_they_promise(runs, data_dir):
     K = len(danq.load_labels(data_dir, 919)) if not os.environ.get("DEEPSEA_DATA") else None
     for name, files in (("danq", {"model.keras", "history.csv"}), ("superq", {"model.keras", "history.csv", "encodings.h5", "forest.npz"}),
-                        ("paper", {"model.keras", "encodings.h5"}), ("kmer", {"encodings.h5", "forest.npz"})):
+                        ("paper", {"model.keras", "encodings.h5"}), *((name, {"encodings.h5", "forest.npz"}) for name in ("wishes", "kmer", "untrained", "pca", "danq-forest"))):
         out, printed, _ = runs[name]
         assert files | {"args.json", "metrics.csv", "summary.json"} <= {path.name for path in out.iterdir()}
         assert not [path for path in out.iterdir() if ".tmp" in path.name]
@@ -503,7 +523,7 @@ def test_forest_alone_on_kept_encodings(runs, tmp_path, capsys):
 
 
 def test_comparison_sets_runs_side_by_side(runs, tmp_path, capsys):
-    folders = [runs[name][0] for name in ("danq", "superq", "paper", "kmer")]
+    folders = [runs[name][0] for name in runs]
     superq.main(["--compare", *map(str, folders)])
     table = (folders[0].parent / "comparison.md").read_text()
     assert table in capsys.readouterr().out and (folders[0].parent / "comparison.png").stat().st_size > 10_000
@@ -519,12 +539,108 @@ def test_comparison_sets_runs_side_by_side(runs, tmp_path, capsys):
     check_one_line(lambda: superq.main(["--compare", str(folders[0]), str(other)]), capsys, "limit is 41, not 40")
 
 
+def test_seeds_become_mean_and_spread(runs, tmp_path, capsys):
+    for i, auroc in enumerate((.6, .7, .9)):
+        (tmp_path / str(i)).mkdir()
+        summary = json.loads((runs["kmer"][0] / "summary.json").read_text())
+        summary["means"]["all"]["auroc"] = auroc
+        (tmp_path / str(i) / "summary.json").write_text(json.dumps(summary))
+        (tmp_path / str(i) / "args.json").write_bytes((runs["kmer"][0] / "args.json").read_bytes())
+    superq.main(["--compare", *(str(tmp_path / str(i)) for i in range(3))])
+    assert "4-mers -> forest (3 seeds)" in (printed := capsys.readouterr().out) and "| 0.7333 ± 0.1528 (" in printed
+
+
+def test_foreign_data_are_scored_by_label_name(runs, data_dir, tmp_path, capsys):
+    """The test split itself gives the run's own scores; without names that match, only bases are scored."""
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "test.mat").write_bytes((data_dir / "test.mat").read_bytes())
+    names = (data_dir / "labels.tsv").read_text().splitlines() if (data_dir / "labels.tsv").is_file() else None
+    for name, module in (("danq", danq), ("superq", superq)):
+        out = runs[name][0]
+        before = (out / "metrics.csv").read_bytes()
+        if names:
+            (foreign / "labels.tsv").write_text("\n".join(names))
+        flags = ["--out-dir", str(out), "--test-data", str(foreign), "--limit", "40"]
+        module.main(flags)
+        summary, there = (json.loads((folder / "summary.json").read_text()) for folder in (out, out / "test-foreign"))
+        assert there["means"] == summary["means"] and there["data"] == str(foreign) and (out / "metrics.csv").read_bytes() == before
+        if not names:
+            continue
+        kept = [line if i % 3 == 1 else line + "-other" for i, line in enumerate(names)]
+        (foreign / "labels.tsv").write_text("\n".join([names[0], *kept[1:]]))
+        module.main(flags)
+        with open(out / "metrics.csv", newline="") as ours, open(out / "test-foreign" / "metrics.csv", newline="") as theirs:
+            expected, rows = list(csv.DictReader(ours))[::3], list(csv.DictReader(theirs))
+        assert rows == expected and f"{len(rows)} of {len(names) - 1} labels are there" in capsys.readouterr().out
+        (foreign / "labels.tsv").write_text("\n".join([names[0], *(line + "-other" for line in names[1:])]))
+        module.main(flags)
+        there = json.loads((out / "test-foreign" / "summary.json").read_text())
+        assert there["labels"] == 0 and (name == "danq" or there["reconstruction"] == summary["reconstruction"])
+
+
+def test_unlabelled_sequences_join_the_reconstruction_alone(tmp_path):
+    X, _ = random_data(6)
+    split, target = split_of(X[:4]), None
+    joined = danq.Joined(split.X, split_of(X).X[4:])
+    assert len(joined) == 6
+    np.testing.assert_array_equal(danq.onehot(joined[np.array([5, 0, 4, 3])]), X[[5, 0, 4, 3]])
+    spread = danq.Joined(split.X, np.arange(10, dtype=np.uint8)[:, None].repeat(500, 1), limit=5)
+    assert spread[np.arange(4, 9)][:, 0].tolist() == [0, 2, 4, 6, 8]
+    model = superq.build_autoencoder(4, 2, n_labels=3)
+    rows = np.array([5, 0, 4, 3])
+    targets, weights = superq.rebuild(model, split)(danq.onehot(joined[rows]), rows)
+    assert weights["labels"].tolist() == [0, 1, 0, 1] and targets["labels"][1].all() and weights["bases"].any(1).all()
+    superq.compile_autoencoder(model, len(superq.MENDS), 10, label_weight=2.)
+    scores = [model.evaluate(danq.onehot(joined[rows]), targets | {"labels": labels}, sample_weight=weights, verbose=0)
+              for labels in (targets["labels"], targets["labels"] * np.array([[7], [1], [7], [1]]))]
+    assert scores[0] == scores[1], "what is not labelled does not count"
+
+
+def test_unlabelled_files_are_packed_from_fasta_and_mat(tmp_path, capsys):
+    X, Y = np.eye(4, dtype=np.uint8)[np.random.default_rng(0).integers(4, size=(6, 1000))], np.ones((6, 3), np.uint8)
+    letters = ["".join("AGCT"[i] for i in row.argmax(-1)) for row in X[2:5]]
+    (tmp_path / "g.fa.gz").write_bytes(gzip.compress((">a\n" + "".join(letters) + ">b\n" .rjust(4, "\n") + "N" * 999 + "A\n").encode()))
+    np.testing.assert_array_equal(danq.onehot(danq.load_unlabelled(tmp_path / "g.fa.gz", tmp_path / "packed")), X[2:5])
+    write_hdf5(tmp_path, "train", X, Y, chunks=(100, 4, 2))
+    scipy.io.savemat(tmp_path / "x.mat", {"xdata": X.transpose(0, 2, 1)})
+    for name in ("train.mat", "x.mat"):
+        np.testing.assert_array_equal(danq.onehot(danq.load_unlabelled(tmp_path / name, tmp_path / "packed")), X)
+    scipy.io.savemat(tmp_path / "y.mat", {"labels": Y})
+    (tmp_path / "n.fa").write_text(">n\n" + "N" * 3000)
+    for name, says in (("y.mat", "no variable .* or xdata"), ("n.fa", "no window of 1000 bases"), ("none.fa", "none.fa is missing")):
+        check_one_line(lambda: danq.load_unlabelled(tmp_path / name, tmp_path / "packed"), capsys, says)
+    assert not list(tmp_path.rglob("*.tmp*"))
+
+
+def test_pca_and_danq_features_are_what_they_are_called(runs, data_dir):
+    X = danq.onehot(danq.load_data(danq.parse_args(runs["danq"][2]))[0]["test"].X)
+    with h5py.File(runs["danq-forest"][0] / "encodings.h5") as file:
+        model = danq.load_model(runs["danq"][0])
+        dense = keras.Model(model.inputs, model.get_layer("dense").output).predict(X, verbose=0)
+        assert file["test/Z"].shape[1] == 925
+        np.testing.assert_allclose(file["test/Z"][:], dense, rtol=2e-3, atol=1e-4)
+    train = danq.onehot(danq.load_data(danq.parse_args(runs["danq"][2]))[0]["train"].X).reshape(-1, 4000).astype(np.float64)
+    with h5py.File(runs["pca"][0] / "encodings.h5") as file:
+        Z = file["train/Z"][:].astype(np.float64)
+    spread = np.linalg.svd(train - train.mean(0), compute_uv=False)[:5] ** 2 / (len(train) - 1)
+    np.testing.assert_allclose(Z[:, :5].var(0, ddof=1), spread, rtol=.01)
+
+
+def test_training_stops_after_its_seconds(runs, tmp_path, capsys):
+    _, _, flags = runs["danq"]
+    danq.main([*flags, "--out-dir", str(tmp_path / "danq"), "--epochs", "50", "--max-seconds", "1"])
+    summary = json.loads((tmp_path / "danq" / "summary.json").read_text())
+    assert summary["training"]["epochs"] < 50 and "1 seconds are over" in capsys.readouterr().out
+    assert summary["model"] == "DanQ stopped after 1 s"
+
+
 def test_published_figures_are_printed_beside_919_real_labels(capsys, tmp_path):
     rng = np.random.default_rng(0)
     Y, P = rng.integers(2, size=(20, 919)), rng.random((20, 919))
     labels = danq.load_labels(tmp_path, 919)
     for simulated in (False, True):
-        danq.finish_run(tmp_path, *danq.evaluate(P, Y, P, Y, labels), {"simulated": simulated})
+        danq.finish_run(tmp_path, *danq.evaluate(P, Y, labels, danq.best_thresholds(P, Y)), {"simulated": simulated})
         assert ("0.9384" in capsys.readouterr().out) == (not simulated)
     assert [labels[i][1] for i in (0, 124, 125, 814, 815, 918)] == ["DNase", "DNase", "TF", "TF", "histone", "histone"]
 
@@ -666,6 +782,16 @@ def test_bad_arguments_give_one_clear_line(flags, says, capsys, tmp_path):
         check_one_line(lambda: module.main(["--out-dir", str(tmp_path / "run"), *flags]), capsys, says)
 
 
+@pytest.mark.parametrize("flags, says", [
+    (["--label-weight", "nan"], "--label-weight: must be"), (["--label-weight", "-1"], "--label-weight"), (["--mend", "6"], "--mend"),
+    (["--paper", "--features", "pca"], "--paper and --features"), (["--paper", "--label-weight", "1"], "needs the pooled features"),
+    (["--features", "kmer", "--label-weight", "1"], "--label-weight and --features"), (["--paper", "--layout", "2d"], "--layout 2d"),
+    (["--features", "pca", "--unlabelled", "x.fa"], "--unlabelled and"), (["--unlabelled-limit", "5"], "needs --unlabelled FILE"),
+    (["--forest-projections", "-1"], "--forest-projections"), (["--reuse-encodings", "--restart"], "exclude each other")])
+def test_arguments_that_do_not_go_together_are_refused(flags, says, capsys):
+    check_one_line(lambda: superq.parse_args(flags), capsys, says)
+
+
 def test_unwritable_out_dir_and_missing_encodings(tmp_path, capsys):
     write_data(tmp_path)
     (tmp_path / "file").write_text("kept")
@@ -697,12 +823,12 @@ def test_every_command_of_the_documents_parses():
     for script, flags in commands:
         {"danq": danq, "superq": superq}[script].parse_args(shlex.split(flags))
     for flags in re.findall(r"bash run_all\.sh((?: --\S+)*)", text):
-        assert flags.strip("` ") in ("", "--test")
+        assert flags.strip("` ") in ("", "--test", "--study")
 
 
 def test_shell_script_is_sound_and_refuses_bad_settings():
     subprocess.run(["bash", "-n", HERE / "run_all.sh"], check=True)
-    for settings, flags, says in (({"EPOCHS": "0"}, [], "EPOCHS"), ({"LIMIT": "x"}, [], "LIMIT"), ({"DATA": "/nowhere"}, [], "/nowhere"),
+    for settings, flags, says in (({"EPOCHS": "0"}, [], "EPOCHS"), ({"LIMIT": "x"}, [], "LIMIT"), ({"DATA": "/nowhere"}, [], "/nowhere"), ({"SEEDS": "1,2"}, [], "SEEDS"),
                                   ({}, ["--tset"], "--tset")):
         run = subprocess.run(["bash", HERE / "run_all.sh", *flags], env=os.environ | settings, capture_output=True, text=True)
         assert run.returncode == 2 and run.stderr.count("\n") == 1 and says in run.stderr
