@@ -4,6 +4,7 @@
 
     python danq.py                                   train, test: data/{train,valid,test}.mat -> runs/danq/
     python danq.py --limit 8000 --epochs 4           the first 8,000 windows, both strands
+    python danq.py --test-data mouse                 score runs/danq on another folder's test.mat -> runs/danq/test-mouse/
     python danq.py --predict seqs.fa --output out.tsv           annotate your own sequences with runs/danq
     python danq.py --make-demo-data data-demo        write a small SIMULATED data set in DeepSEA's layouts
 
@@ -251,15 +252,20 @@ def load_split(data_dir, split, packed_dir, limit=None):
         Path(data_dir).resolve().name, hashlib.sha256(str(Path(data_dir).resolve()).encode()).hexdigest()[:8],
         limit and f"limit{limit}"]))
     note, files = folder / f"{split}.json", [folder / f"{split}_{key}.npy" for key in "XY"]
-    stat = path.stat() if path.is_file() else None
-    source = {"format": 1, "file": str(path.resolve()), "bytes": stat and stat.st_size, "mtime": stat and stat.st_mtime_ns}
+    source = {"format": 2, "file": str(path.resolve()), "state": state_of(path) if path.is_file() else ""}
     facts = json.loads(note.read_text()) if note.is_file() else {}
     if facts.get("source") != source or not all(file.is_file() for file in files):
         folder.mkdir(parents=True, exist_ok=True)
         facts = pack_split(path, split, note, files, source, limit)
     X, Y = (np.load(file, mmap_mode="r") for file in files)
     return Split(X, Y, facts["n_labels"], facts["windows"], facts["strands"], facts["simulated"],
-                 f"{source['bytes']} bytes of {source['mtime']}")
+                 source["state"])
+
+
+def state_of(path):
+    """What tells one state of a file from another: its size and time stamp. Raises OSError where there is none."""
+    stat = Path(path).stat()
+    return f"{stat.st_size} bytes of {stat.st_mtime_ns}"
 
 
 def told(error, path):
@@ -307,8 +313,8 @@ def load_unlabelled(path, packed_dir):
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"{path} is missing: --unlabelled takes a FASTA or .mat file")
-    stat, name = path.stat(), hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
-    packed = Path(packed_dir) / f"{path.name}-{name}-{stat.st_size}-{stat.st_mtime_ns}.npy"
+    mark = hashlib.sha256(f"{path.resolve()} {state_of(path)}".encode()).hexdigest()[:8]
+    packed = Path(packed_dir) / f"{path.name}-{mark}.npy"
     if not packed.is_file():
         packed.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "rb") as file:
@@ -935,7 +941,8 @@ def start_run(args, script, outputs, simulated, source, changeable=()):
         return True
     (out_dir / "summary.json").unlink(missing_ok=True)   # it marks a run finished, and this one is not yet
     backend = keras.backend.backend()
-    write_json(record, {"settings": settings, "data": "SIMULATED" if simulated else args.data_dir, "command": [script, *sys.argv[1:]], "started": time.strftime("%F %T %z"),
+    write_json(record, {"settings": settings, "data": "SIMULATED" if simulated else args.data_dir,
+                        "command": [script, *sys.argv[1:]], "started": time.strftime("%F %T %z"),
                         "device": devices(), "machine": f"{processor()}, {os.cpu_count()} cores",
                         "versions": {"python": platform.python_version(), **{name: version(name) for name in (
                             "keras", backend, "numpy", "h5py", "scipy", "scikit-learn")}}})
@@ -1034,7 +1041,8 @@ def main(argv=None):
     stages["all"] = round(sum(stages.values()), 2)
     Y_valid, Y_test = (unpack_labels(split, slice(split.windows)) for split in (valid, test))
     finish_run(out_dir, *evaluate(P_test, Y_test, labels, best_thresholds(P_valid, Y_valid)), {
-        "model": "DanQ" + (f" stopped after {args.max_seconds} s" if args.max_seconds else ""), "seed": args.seed, "data": args.data_dir, "simulated": train.simulated, "limit": args.limit,
+        "model": "DanQ" + (f" stopped after {args.max_seconds} s" if args.max_seconds else ""), "seed": args.seed,
+        "data": args.data_dir, "simulated": train.simulated, "limit": args.limit,
         "train_sequences": len(train.X), "test_windows": test.windows, "strands": test.strands, "training": training,
         "seconds": stages, "parameters": model.count_params()})
 
