@@ -19,6 +19,7 @@ import argparse
 import ast
 import contextlib
 import csv
+import fcntl
 import gzip
 import hashlib
 import itertools
@@ -86,9 +87,64 @@ def replacing(path):
     beside = path.with_name(f".{path.stem}.tmp{os.getpid()}{path.suffix}")
     try:
         yield beside
+        with open(beside, "rb") as file:
+            os.fsync(file.fileno())                     # whole on the disk before it takes the name
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def reading(path, advice="copy or download it again", errors=Exception):
+    """Tell in one line whatever a damaged file makes a library raise: each has its own exceptions, and garbage finds more."""
+    try:
+        yield
+    except MemoryError as error:
+        raise BadInput(f"{path} does not fit into memory") from error
+    except errors as error:
+        if isinstance(error, BadInput) or isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise BadInput(f"{path} is damaged ({first_line(error)}): {advice}") from error
+
+
+def read_json(path, *keys):
+    """The record that a run wrote to `path`; BadInput where it is no JSON or lacks one of the keys."""
+    with reading(path, "give --restart to start anew"):
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        for key in keys:
+            record[key]
+        return record
+
+
+def sweep(folder):
+    """Remove what `replacing` left half-written in a folder when its process was killed."""
+    for path in Path(folder).glob(".*.tmp[0-9]*"):
+        try:
+            os.kill(int(path.name.split(".tmp")[1].split(".")[0]), 0)
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+        except (ValueError, PermissionError):           # not ours, or alive
+            pass
+
+
+def lock(folder):
+    """Hold the folder until this process ends. Raises BadInput where another process holds it, and names that."""
+    if os.path.realpath(folder) in LOCKS:
+        return
+    file = open(folder / ".lock", "a+")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        raise BadInput(f"{folder} is in use by {file.read().strip() or 'another run'}: "
+                       f"wait for it, or use another --out-dir") from error
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {platform.node()} since {time.strftime('%F %T')}")
+    file.flush()
+    LOCKS[os.path.realpath(folder)] = file
+
+
+LOCKS = {}                                              # open files: closing one would let its folder go
 
 
 def write_json(path, record):
@@ -109,18 +165,13 @@ def open_mat(path, keys):
     Raises BadInput for a broken file.
     """
     with contextlib.ExitStack() as stack:
-        try:
+        with reading(path, "it must be a whole MATLAB v5 or v7.3 file: copy or download it again"):
             if h5py.is_hdf5(path):
                 mat = stack.enter_context(h5py.File(path))
                 arrays = [mat.get(key) for key in keys]
             else:
                 mat = scipy.io.loadmat(path, variable_names=[*keys, "simulated"])
                 arrays = [mat[key].T if key in mat else None for key in keys]
-        except MemoryError as error:
-            raise BadInput(f"{path} does not fit into memory as MATLAB v5: save it as v7.3, which is streamed") from error
-        except Exception as error:                      # h5py and scipy raise whatever the garbage leads them to
-            raise BadInput(f"{path} is not a whole MATLAB v5 or v7.3 file ({first_line(error)}): "
-                           f"copy or download it again") from error
         yield arrays, "simulated" in mat
 
 
@@ -249,29 +300,33 @@ def load_split(data_dir, split, packed_dir, limit=None):
     """
     path = Path(data_dir) / f"{split}.mat"
     folder = Path(packed_dir) / "-".join(filter(None, [
-        Path(data_dir).resolve().name, hashlib.sha256(str(Path(data_dir).resolve()).encode()).hexdigest()[:8],
+        Path(os.path.realpath(data_dir)).name, hashlib.sha256(os.path.realpath(data_dir).encode()).hexdigest()[:8],
         limit and f"limit{limit}"]))
     note, files = folder / f"{split}.json", [folder / f"{split}_{key}.npy" for key in "XY"]
-    source = {"format": 2, "file": str(path.resolve()), "state": state_of(path) if path.is_file() else ""}
-    facts = json.loads(note.read_text()) if note.is_file() else {}
-    if facts.get("source") != source or not all(file.is_file() for file in files):
+    source = {"format": 2, "file": os.path.realpath(path), "state": state_of(path) if path.is_file() else ""}
+    packed = open_packed(note, files, source)
+    if not packed:
         folder.mkdir(parents=True, exist_ok=True)
-        facts = pack_split(path, split, note, files, source, limit)
-    X, Y = (np.load(file, mmap_mode="r") for file in files)
-    return Split(X, Y, facts["n_labels"], facts["windows"], facts["strands"], facts["simulated"],
-                 source["state"])
+        sweep(folder)
+        pack_split(path, split, note, files, source, limit)
+        packed = open_packed(note, files, source)
+    facts, X, Y = packed
+    return Split(X, Y, facts["n_labels"], facts["windows"], facts["strands"], facts["simulated"], source["state"])
+
+
+def open_packed(note, files, source):
+    """(facts, X, Y) of a whole packed copy of `source`; None where there is none."""
+    try:
+        facts, X, Y = json.loads(note.read_text()), *(np.load(file, mmap_mode="r") for file in files)
+        return (facts, X, Y) if facts["source"] == source and len(X) == len(Y) else None
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def state_of(path):
     """What tells one state of a file from another: its size and time stamp. Raises OSError where there is none."""
     stat = Path(path).stat()
     return f"{stat.st_size} bytes of {stat.st_mtime_ns}"
-
-
-def told(error, path):
-    """An OSError of the system as it is; h5py's own, of a chunk that will not decompress, as BadInput."""
-    return error if error.errno is not None else BadInput(
-        f"{path} is damaged ({first_line(error)}): copy or download it again")
 
 
 def pack_split(path, split, note, files, source, limit):
@@ -288,11 +343,9 @@ def pack_split(path, split, note, files, source, limit):
         wanted = np.arange(n)
         if limit and limit < half:
             wanted = np.r_[0:limit, half:half + limit]
-        try:
+        with reading(path):                             # h5py finds a chunk that will not decompress only here
             for source_array, file, key in zip((X, Y), files, keys):
                 pack_array(source_array, wanted, stack.enter_context(replacing(file)), f"{path}: {key}")
-        except OSError as error:
-            raise told(error, path) from error
     strands = have_strands(*(np.load(file, mmap_mode="r") for file in files))
     facts = {"source": source, "n_labels": int(Y.shape[0]), "windows": len(wanted) // (2 if strands else 1),
              "strands": strands, "simulated": simulated}
@@ -300,7 +353,6 @@ def pack_split(path, split, note, files, source, limit):
     size = sum(file.stat().st_size for file in files)
     print(f"packed {path}: {len(wanted):,} of {n:,} sequences x {facts['n_labels']} labels -> {note.parent} "
           f"({size / 1e6:.1f} MB, {time.time() - started:.1f} s)", flush=True)
-    return facts
 
 
 def load_unlabelled(path, packed_dir):
@@ -313,7 +365,7 @@ def load_unlabelled(path, packed_dir):
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"{path} is missing: --unlabelled takes a FASTA or .mat file")
-    mark = hashlib.sha256(f"{path.resolve()} {state_of(path)}".encode()).hexdigest()[:8]
+    mark = hashlib.sha256(f"{os.path.realpath(path)} {state_of(path)}".encode()).hexdigest()[:8]
     packed = Path(packed_dir) / f"{path.name}-{mark}.npy"
     if not packed.is_file():
         packed.parent.mkdir(parents=True, exist_ok=True)
@@ -329,10 +381,8 @@ def pack_unlabelled_mat(path, packed):
     with open_mat(path, keys) as (arrays, _):
         key, X = next(((key, X) for key, X in zip(keys, arrays) if X is not None), (" or ".join(keys), None))
         check_layout(path, {key: X})
-        try:
+        with reading(path):
             pack_array(X, np.arange(X.shape[-1]), packed, f"{path}: {key}")
-        except OSError as error:
-            raise told(error, path) from error
 
 
 def pack_fasta(path, packed, block=1000):
@@ -397,21 +447,27 @@ class Batches(keras.utils.PyDataset):
         super().__init__()
         self.split, self.batch_size = split, batch_size
         self.target = target or (lambda X, rows: (unpack_labels(split, rows),))
-        n = len(split.X)
+        self.first, n = 0, len(split.X)                 # first: the step to begin with
         self.order = np.arange(n) if seed is None else np.random.default_rng([seed, epoch]).permutation(n)
 
     def __len__(self):
-        return -(-len(self.order) // self.batch_size)
+        return -(-len(self.order) // self.batch_size) - self.first
 
     def __getitem__(self, step):
-        rows = self.order[step * self.batch_size:(step + 1) * self.batch_size]
+        start = (self.first + step) * self.batch_size
+        rows = self.order[start:start + self.batch_size]
         X = onehot(self.split.X[rows])
         return X, *self.target(X, rows)
 
 
+def packed_beside(out_dir):
+    """Where packed data live: packed/ beside a run's folder. (resolve() would raise at a loop of links.)"""
+    return Path(os.path.realpath(out_dir)).parent / "packed"
+
+
 def load_data(args):
     """Load the splits {"train", "valid", "test"} and the label table of --data-dir, and say what is there."""
-    packed_dir = Path(args.out_dir).resolve().parent / "packed"
+    packed_dir = packed_beside(args.out_dir)
     splits = {name: load_split(args.data_dir, name, packed_dir, args.limit) for name in SPLITS}
     counts = {name: split.n_labels for name, split in splits.items()}
     if len(set(counts.values())) > 1:
@@ -561,53 +617,113 @@ def compile_model(model, optimizer, loss, accuracy, weights=None):
                   jit_compile=False if keras.backend.backend() == "tensorflow" else "auto")
 
 
-def fit(model, batches, valid, out_dir, epochs, patience, simulated=False, yardstick="", max_seconds=None):
+class Checkpoint(keras.callbacks.Callback):
+    """The whole state of a training run in one file, written every `minutes` and after each epoch.
+
+    Weights, optimiser, dropout seeds, running means of loss and accuracy, and `at`: epoch, step, seconds so far, history,
+    best loss and epoch. A run that finds the file goes on from there, on a CPU to the bit as if it had never stopped.
+    """
+    FORMAT = 1
+
+    def __init__(self, path, minutes, max_seconds=None):
+        super().__init__()
+        self.path, self.minutes, self.max_seconds, self.kept = Path(path), minutes, max_seconds, None
+        self.at = {"epoch": 0, "step": 0, "seconds": 0., "epoch_began": 0., "history": [], "best": math.inf, "best_epoch": 0}
+        if self.path.is_file():
+            with reading(path, "remove it to train from the start"), np.load(path, allow_pickle=False) as file:
+                if int(file["format"]) != self.FORMAT:
+                    raise ValueError(f"format {file['format']}")
+                self.kept, self.at = [file[f"v{i}"] for i in range(len(file.files) - 2)], json.loads(str(file["at"]))
+            print(f"going on after step {self.at['step']} of epoch {self.at['epoch'] + 1}: {self.path}", flush=True)
+        self.before, self.begun, self.saved = self.at["seconds"], time.time(), time.time()
+
+    def variables(self):
+        return self.model.variables + self.model.optimizer.variables + self.model.metrics_variables
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for variable, value in zip(self.variables(), self.kept or (), strict=bool(self.kept)):
+            variable.assign(value)
+        if not self.at["step"]:                         # what was kept is validation's, of the epoch before
+            self.model.reset_metrics()
+        self.kept = None
+
+    def on_train_batch_end(self, step, logs=None):
+        self.at["step"] += 1
+        if self.max_seconds and self.elapsed() > self.max_seconds:
+            self.model.stop_training = True
+        elif time.time() - self.saved > 60 * self.minutes and step + 1 < self.params["steps"]:
+            self.save()                                 # after the last step the epoch's end will
+
+    def elapsed(self):
+        return self.before + time.time() - self.begun
+
+    def save(self):
+        self.at["seconds"] = self.elapsed()
+        with replacing(self.path) as beside:
+            np.savez(beside, format=self.FORMAT, at=json.dumps(self.at),
+                     **{f"v{i}": keras.ops.convert_to_numpy(variable) for i, variable in enumerate(self.variables())})
+        self.saved = time.time()
+
+
+def fit(model, batches, valid, out_dir, epochs, patience, simulated=False, yardstick="", max_seconds=None, minutes=10):
     """Train, log an epoch a line and a row of history.csv, keep the best model in model.keras and load it at the end.
 
-    batches : function of the epoch -> PyDataset;  valid : PyDataset, or None to train to the end and keep the last
+    batches : function of the epoch -> Batches;  valid : Batches, or None to train to the end and keep the last
     patience : epochs without a better validation loss before training stops
     max_seconds : training stops at the first batch that ends later; None for no such limit
-    Returns a dict: epochs, best_epoch, seconds, seconds_to_best, samples_per_s.
+    minutes : between checkpoints, from which a run that was killed goes on
+    Returns a dict: epochs, best_epoch, seconds, seconds_to_best, samples_per_s. Raises BadInput where the first epoch diverges.
     """
-    out_dir, history, best, begun = Path(out_dir), [], math.inf, time.time()
-    if simulated:
-        model.name += "_SIMULATED"
-    for epoch in range(epochs):
-        data, marks, steps = batches(epoch), [time.time()], []
-
-        def batch_done(step, logs=None):
-            steps.append(step)
-            model.stop_training = max_seconds is not None and time.time() - begun > max_seconds
-
-        mark = keras.callbacks.LambdaCallback(on_train_batch_end=batch_done,
-                                              on_test_begin=lambda logs=None: marks.append(time.time()))
-        logs = model.fit(data, validation_data=valid, initial_epoch=epoch, epochs=epoch + 1, shuffle=False,
-                         verbose=int(sys.stdout.isatty()), callbacks=[mark]).history
+    out_dir, keeper = Path(out_dir), Checkpoint(Path(out_dir) / "checkpoint.npz", minutes, max_seconds)
+    at, rate, name = keeper.at, 0., model.name + "_SIMULATED" * simulated
+    model.name = name
+    while at["epoch"] < epochs and not finished(at, patience):
+        data, marks = batches(at["epoch"]), [time.time()]
+        data.first = at["step"]                         # the batches before are in the weights already
+        if keeper.kept:                                 # build losses, metrics and optimiser, to be overwritten
+            model.test_on_batch(*data[0])
+            model.optimizer.build(model.trainable_variables)
+        mark = keras.callbacks.LambdaCallback(on_test_begin=lambda logs=None: marks.append(time.time()))
+        logs = model.fit(data, validation_data=valid, initial_epoch=at["epoch"], epochs=at["epoch"] + 1, shuffle=False,
+                         verbose=int(sys.stdout.isatty()), callbacks=[keeper, mark]).history
         marks.append(time.time())
-        row = {"epoch": epoch + 1, "seconds": round(marks[-1] - marks[0], 2)}
+        rate = (at["step"] - data.first) * data.batch_size / (marks[1] - marks[0])
+        row = {"epoch": at["epoch"] + 1, "seconds": round(keeper.elapsed() - at["epoch_began"], 2)}
         logs |= {key.replace("bases_acc", "acc"): value for key, value in logs.items()}     # SuperQ has two outputs
         row |= {key: logs[key][0] if key in logs else "" for key in ("loss", "acc", "val_loss", "val_acc")}
-        history.append(row | ({"data": "SIMULATED"} if simulated else {}))
-        improved = not valid or not epoch or row["val_loss"] < best
-        if improved:                                    # a first epoch that is NaN may still be bettered
-            best, best_row = math.inf if not valid or math.isnan(row["val_loss"]) else row["val_loss"], row
+        at["history"].append(row | ({"data": "SIMULATED"} if simulated else {}))
+        improved = not valid or row["val_loss"] < at["best"]
+        if improved:
+            at |= {"best": row["val_loss"] if valid else math.inf, "best_epoch": row["epoch"]}
             with replacing(out_dir / "model.keras") as beside:
                 model.save(beside)
-        write_csv(out_dir / "history.csv", history)
-        rate = len(data.order) / len(data) * len(steps) / (marks[1] - marks[0])
+        write_csv(out_dir / "history.csv", at["history"])
         scores = " - ".join(f"{key}: {row[key]:.4g}" for key in ("loss", "acc", "val_loss", "val_acc") if row[key] != "")
-        print(f"Epoch {epoch + 1}/{epochs} - {row['seconds']:.0f}s - {scores} - {rate:,.0f} samples/s"
+        print(f"Epoch {row['epoch']}/{epochs} - {row['seconds']:.0f}s - {scores} - {rate:,.0f} samples/s"
               f"{' - best so far' if improved and valid else ''}{yardstick}", flush=True)
-        if epoch + 1 - best_row["epoch"] >= patience:
-            print(f"stopped: no better validation loss in {patience} epochs")
-            break
-        if model.stop_training:
-            print(f"stopped: {max_seconds} seconds are over")
-            break
+        if valid and not at["best_epoch"]:
+            raise BadInput(f"training diverged in its first epoch: loss {row['loss']:.4g}, validation {row['val_loss']:.4g}"
+                           f"{yardstick}: lower the learning rate in the script and give --restart")
+        at |= {"epoch": at["epoch"] + 1, "step": 0, "epoch_began": keeper.elapsed(), "stopped": model.stop_training,
+               "diverged": bool(valid) and not math.isfinite(row["loss"])}
+        keeper.save()
+    if why := finished(at, patience):
+        print(f"stopped: {why}; the model of epoch {at['best_epoch']} is kept", flush=True)
     model.load_weights(out_dir / "model.keras")
-    seconds = [row["seconds"] for row in history]
-    return {"epochs": len(history), "best_epoch": best_row["epoch"], "seconds": round(sum(seconds), 2),
-            "seconds_to_best": round(sum(seconds[:best_row["epoch"]]), 2), "samples_per_s": round(rate, 1)}
+    seconds = [row["seconds"] for row in at["history"]]
+    return {"epochs": len(seconds), "best_epoch": at["best_epoch"], "seconds": round(sum(seconds), 2),
+            "seconds_to_best": round(sum(seconds[:at["best_epoch"]]), 2), "samples_per_s": round(rate, 1)}
+
+
+def finished(at, patience):
+    """Why training at this state is over, or None."""
+    if at.get("diverged"):
+        return f"it diverged, loss {at['history'][-1]['loss']}"
+    if at.get("stopped"):
+        return "its seconds are over"
+    if at["epoch"] - at["best_epoch"] >= patience:
+        return f"no better validation loss in {patience} epochs"
+    return None
 
 
 def score_elsewhere(args, out_dir, score, more=lambda test: {}):
@@ -616,10 +732,9 @@ def score_elsewhere(args, out_dir, score, more=lambda test: {}):
     score : function, one-hot (n, 1000, 4) -> (n, K);  more : function of the split -> entries of summary.json
     Labels are matched by name; the thresholds are the run's own. Where no name is shared, labels are not scored.
     """
-    folder, name = Path(args.test_data), Path(args.test_data).resolve().name
-    test = load_split(folder, "test", out_dir.resolve().parent / "packed", args.limit)
-    with open(out_dir / "metrics.csv", newline="", encoding="utf-8") as file:
-        trained = list(csv.DictReader(file))
+    folder, name = Path(args.test_data), Path(os.path.realpath(args.test_data)).name
+    test = load_split(folder, "test", packed_beside(out_dir), args.limit)
+    trained = trained_labels(out_dir)
     theirs, names = load_labels(folder, test.n_labels), [row["name"] for row in trained]
     if names == [label[2] for label in theirs]:
         pairs = [(i, i) for i in range(len(names))]
@@ -633,11 +748,11 @@ def score_elsewhere(args, out_dir, score, more=lambda test: {}):
         np.empty((test.windows, 0))
     rows, means = evaluate(P, unpack_labels(test, slice(test.windows))[:, there], [theirs[i] for i in there],
                            [float(trained[i]["threshold"]) for i in ours])
-    summary = json.loads((out_dir / "summary.json").read_text())
+    summary = read_json(out_dir / "summary.json")
     target = out_dir / f"test-{name}"
     target.mkdir(exist_ok=True)
     (target / "summary.json").unlink(missing_ok=True)
-    write_json(target / "args.json", json.loads((out_dir / "args.json").read_text()))
+    write_json(target / "args.json", read_json(out_dir / "args.json"))
     finish_run(target, rows, means, summary | {
         "data": str(folder), "limit": args.limit, "test_windows": test.windows, "strands": test.strands,
         "simulated": summary["simulated"] or test.simulated, **more(test)})
@@ -794,14 +909,25 @@ def letters_to_onehot(windows, path):
     return X
 
 
+def trained_labels(out_dir):
+    """The rows of a finished run's metrics.csv: a dict of strings for each label that it predicts."""
+    path = out_dir / "metrics.csv"
+    with reading(path, "train again with --restart"), open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+        if [int(row["column"]) for row in rows] != list(range(read_json(out_dir / "summary.json", "labels")["labels"])):
+            raise ValueError("its rows are not the labels in order")
+        for row in rows:
+            row["name"], float(row["threshold"])
+        return rows
+
+
 def annotate(score, fasta, output, run_dir, batch_size):
     """Predict the labels of every window of a FASTA file, both strands averaged: a row a window, a column a label.
 
     score : function, one-hot (n, 1000, 4) -> (n, K);  output : .tsv, or .h5 / .hdf5 for HDF5 (scores (n, K) float32,
     record, start, end, padded, labels);  run_dir : the trained run, whose metrics.csv names the labels
     """
-    with open(run_dir / "metrics.csv", newline="", encoding="utf-8") as file:
-        names = [row["name"] for row in csv.DictReader(file)]
+    names = [row["name"] for row in trained_labels(run_dir)]
     names = [f"{name}|{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
     if not Path(fasta).is_file():
         raise BadInput(f"{fasta} is missing: --predict takes a FASTA file")
@@ -861,6 +987,14 @@ def positive(text):
     return number
 
 
+def amount(text):
+    """argparse type: a finite number of at least 0."""
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, is {text}")
+    return number
+
+
 def seed(text):
     """argparse type: what numpy and Keras take as a seed."""
     number = int(text)
@@ -882,6 +1016,8 @@ def shared_arguments(parser, out_dir, epochs):
     add("--predict", metavar="FASTA", help="annotate a FASTA file (plain or gzip) with the trained run in --out-dir, and exit")
     add("--test-data", metavar="DIR", help="score the trained run in --out-dir on the test.mat of another folder, and exit")
     add("--output", metavar="FILE", default="predictions.tsv", help="where --predict writes: .tsv, or .h5 (default: %(default)s)")
+    add("--checkpoint-minutes", type=amount, default=10., metavar="M",
+        help="keep the state of training every M minutes: what a kill costs at most (default: %(default)g)")
     add("--restart", action="store_true", help="discard what a run with other arguments left in --out-dir")
 
 
@@ -889,7 +1025,7 @@ def finished_settings(out_dir, script=None):
     """Settings of the finished run in out_dir. Raises BadInput where there is none, or it is another script's."""
     if not (Path(out_dir) / "summary.json").is_file():
         raise BadInput(f"{out_dir} holds no finished run (no summary.json): train first, or name one that is finished")
-    settings = json.loads((Path(out_dir) / "args.json").read_text())["settings"]
+    settings = read_json(Path(out_dir) / "args.json", "settings")["settings"]
     if script and settings["script"] != script:
         raise BadInput(f"{out_dir} holds a run of {settings['script']}: give it to that script")
     return settings
@@ -898,10 +1034,8 @@ def finished_settings(out_dir, script=None):
 def load_model(out_dir):
     """The trained model in out_dir, loaded in Keras' safe mode: its file cannot run code."""
     path = Path(out_dir) / "model.keras"
-    try:
+    with reading(path, "train again with --restart"):
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:                          # zip, JSON, HDF5 and Keras each have their own
-        raise BadInput(f"{path} cannot be loaded ({first_line(error)}): train again with --restart") from error
 
 
 def write_csv(path, rows, columns=None):
@@ -920,18 +1054,21 @@ def start_run(args, script, outputs, simulated, source, changeable=()):
     """
     out_dir = Path(args.out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
+    lock(out_dir)
+    sweep(out_dir)
     if args.restart:
         for name in ("summary.json", "args.json", *outputs):
             (out_dir / name).unlink(missing_ok=True)
     here = Path(__file__).resolve().parent
     code = "".join(ast.dump(ast.parse((here / name).read_bytes())) for name in dict.fromkeys(("danq.py", script))).encode()
     settings = {"script": script, **{key: value for key, value in vars(args).items() if key not in (
-        "restart", "reuse_encodings", "make_demo_data", "compare", "predict", "test_data", "output", "out_dir")}}
-    settings |= {"data_dir": str(Path(args.data_dir).resolve()), "data_files": source,
+        "restart", "reuse_encodings", "make_demo_data", "compare", "predict", "test_data", "output", "out_dir",
+        "checkpoint_minutes")}}
+    settings |= {"data_dir": os.path.realpath(args.data_dir), "data_files": source,
                  "code": hashlib.sha256(code).hexdigest()[:16]}
     record = out_dir / "args.json"
     if record.is_file():
-        before = json.loads(record.read_text())["settings"]
+        before = read_json(record, "settings")["settings"]
         for key in sorted(settings.keys() | before.keys()):
             if key not in changeable and before.get(key) != settings.get(key):
                 raise BadInput(f"{out_dir} holds a run in which {key.replace('_', '-')} was {before.get(key)}, "
@@ -1005,7 +1142,7 @@ def train_danq(args, train, valid, out_dir):
           flush=True)
     return fit(model, lambda epoch: Batches(train, args.batch_size, seed=args.seed, epoch=epoch),
                Batches(valid, args.batch_size), out_dir, args.epochs, args.patience, train.simulated,
-               max_seconds=args.max_seconds)
+               max_seconds=args.max_seconds, minutes=args.checkpoint_minutes)
 
 
 def main(argv=None):
@@ -1023,14 +1160,15 @@ def main(argv=None):
     print(f"[1/3] data: {args.data_dir}", flush=True)
     splits, labels = load_data(args)
     sources = [split.source for split in splits.values()]
-    outputs = ("history.csv", "model.keras", "training.json", "metrics.csv")
+    outputs = ("history.csv", "model.keras", "checkpoint.npz", "training.json", "metrics.csv")
     if start_run(args, "danq.py", outputs, splits["train"].simulated, sources):
         return
     stages = {"data": round(time.time() - started, 2)}
     train, valid, test = (splits[name] for name in SPLITS)
     if not (out_dir / "training.json").is_file():
         write_json(out_dir / "training.json", train_danq(args, train, valid, out_dir))
-    model, training = load_model(out_dir), json.loads((out_dir / "training.json").read_text())
+    (out_dir / "checkpoint.npz").unlink(missing_ok=True)
+    model, training = load_model(out_dir), read_json(out_dir / "training.json", "seconds", "best_epoch")
     stages["training"] = training["seconds"]
 
     print(f"[3/3] test: {test.windows:,} windows{', both strands averaged' if test.strands else ''}", flush=True)

@@ -19,9 +19,9 @@ and summary.json (stage 3) into --out-dir. On 16,000 sequences of real DNA, two 
 held-out bases rebuilt; the README's results say what the labels get.
 """
 import argparse
+import contextlib
 import json
 import time
-import zipfile
 from pathlib import Path
 
 import danq                                             # before keras: it silences a backend's start-up chatter
@@ -308,30 +308,54 @@ def load_encoder(out_dir, features, mend=len(MENDS)):
     return lambda X: np.nan_to_num(encoder.predict_on_batch(X)), np.float16 if mend > 1 else np.float32
 
 
+def encode_rows(part, encode, splits, dtype, batch_size):
+    """Append the encodings of every row of every split to the raw file `part`, after the batches that it holds already.
+
+    Returns their width and the seconds that all of them take; of those found there, at the rate of the others.
+    """
+    started, bar = time.time(), danq.progress(sum(len(split.X) for split in splits.values()))
+    width = encode(onehot(next(iter(splits.values())).X[:1])).shape[1]
+    held, end, made = part.stat().st_size if part.is_file() else 0, 0, 0
+    with open(part, "ab") as file:
+        for split in splits.values():
+            for i in range(0, len(split.X), batch_size):
+                rows = slice(i, min(i + batch_size, len(split.X)))
+                begin, end = end, end + (rows.stop - i) * width * np.dtype(dtype).itemsize
+                if end > held:                          # numpy rounds right; HDF5's own float16 may halve
+                    if begin < held:
+                        file.truncate(begin)            # a batch that a kill cut through
+                        held = 0
+                    Z = encode(onehot(split.X[rows])).astype(dtype)
+                    file.write(Z.tobytes())
+                    made += Z.nbytes
+                bar.add(rows.stop - i)
+    return width, (time.time() - started) * end / max(made, 1)
+
+
 def write_encodings(path, encode, splits, labels, about, dtype, batch_size):
     """Encode every row of every split into `path`, in the rows' own order; returns seconds.
 
     /train/Z (N, width) of `dtype`, /train/Y (N, K) uint8, attributes windows and strands; the same for /valid and /test;
     /labels (K, 2) assay and name; attribute `about`: JSON that names model and data; attribute `seconds`.
     """
-    started = time.time()
+    part, at, started = path.with_suffix(".part"), 0, time.time()
+    width, seconds = encode_rows(part, encode, splits, dtype, batch_size)
+    seconds -= time.time() - started
     with danq.replacing(path) as beside, h5py.File(beside, "w") as file:
         file.attrs["about"] = json.dumps(about)
         file["labels"] = np.array([label[1:] for label in labels], h5py.string_dtype())
-        bar = danq.progress(sum(len(split.X) for split in splits.values()))
         for name, split in splits.items():
             group, n = file.create_group(name), len(split.X)
             group.attrs.update(windows=split.windows, strands=split.strands)
-            for i in range(0, n, batch_size):
-                rows = slice(i, min(i + batch_size, n))
-                Z = encode(onehot(split.X[rows])).astype(dtype)         # numpy rounds right; HDF5's own float16 may halve
-                if not i:
-                    group.create_dataset("Z", (n, Z.shape[1]), dtype, chunks=(min(n, 256), Z.shape[1]))
-                    group.create_dataset("Y", (n, split.n_labels), "u1", chunks=(min(n, 1024), split.n_labels),
-                                         compression="gzip")
-                group["Z"][rows], group["Y"][rows] = Z, unpack_labels(split, rows)
-                bar.add(rows.stop - i)
-        file.attrs["seconds"] = seconds = round(time.time() - started, 2)
+            group.create_dataset("Z", (n, width), dtype, chunks=(min(n, 256), width), fletcher32=True)
+            group.create_dataset("Y", (n, split.n_labels), "u1", chunks=(min(n, 1024), split.n_labels), compression="gzip")
+            for i in range(0, n, 8192):
+                rows = slice(i, min(i + 8192, n))
+                group["Z"][rows] = np.fromfile(part, dtype, (rows.stop - i) * width, offset=at).reshape(-1, width)
+                group["Y"][rows] = unpack_labels(split, rows)
+                at += (rows.stop - i) * width * np.dtype(dtype).itemsize
+        file.attrs["seconds"] = seconds = round(seconds + time.time() - started, 2)
+    part.unlink()
     return seconds
 
 
@@ -347,32 +371,62 @@ def read_rows(array, rows, block=20_000):
     return np.concatenate(parts)
 
 
-def fit_forest(Z, Y, trees=200, leaf=LEAF, samples=100_000, projections=PROJECTIONS, seed=1337, bootstrap=True, group=50):
+def fit_forest(Z, Y, trees=200, leaf=LEAF, samples=100_000, projections=PROJECTIONS, seed=1337, bootstrap=True, group=50,
+               folder=None):
     """Grow a random forest of many outputs; a dict of plain arrays.
 
     Z : (N, width);  Y : (N, K) 0/1, arrays or HDF5 datasets;  leaf : rows in a leaf at least
     samples : rows drawn for each group of trees where there are more, so memory does not grow with N
     projections : labels are projected to this many Gaussian dimensions while trees grow, each group of trees to its own
     (Joly et al. 2014); 0 for none, plain scikit-learn
+    folder : where groups that are grown are kept for a run that is killed, until the caller removes forest-part*.npz
     A regression tree on 0/1 labels splits by variance p (1 - p), half of Gini: the classifier's own splits. With
     projections a tree is grown on a bootstrap of a quarter of the rows, down to a quarter of `leaf`. Leaf means are then
     taken over the true labels of all N rows. Memory: samples x (4 width + 5 K) bytes while growing, and leaves x K x 4
     bytes, leaves at most trees x samples / leaf.
     """
-    n, K, bar, share = len(Z), Y.shape[1], danq.progress(trees, "tree"), SHARE if projections and bootstrap else 1.
-    forest = RandomForestRegressor(0, min_samples_leaf=max(1, round(leaf * share)), max_features="sqrt", bootstrap=bootstrap,
-                                   max_samples=share if bootstrap else None, n_jobs=-1, warm_start=True, random_state=seed)
+    bar, parts = danq.progress(trees, "tree"), []
     for grown in range(0, trees, group):
-        if not grown or n > samples:                    # else every group sees all rows
-            rows = np.arange(n) if n <= samples else \
-                np.sort(np.random.default_rng([seed, 1, grown]).choice(n, samples, replace=False))
-            X, true = read_rows(Z, rows).astype(np.float32), read_rows(Y, rows).astype(np.float32)
-        R = np.random.default_rng([seed, 0, grown]).standard_normal((K, projections), np.float32) / np.sqrt(projections or 1)
-        T = true @ R if projections else true
-        forest.set_params(n_estimators=min(grown + group, trees)).fit(X, T[:, 0] if T.shape[1] == 1 else T)
+        settings = [min(group, trees - grown), leaf, samples, projections, seed + grown, bootstrap]
+        path, part = folder and folder / f"forest-part{grown}.npz", None
+        if path and path.is_file():
+            part = load_forest(path)
+            part = part if str(part.pop("settings", None)) == json.dumps(settings) else None
+        if part is None:
+            part = grow_trees(Z, Y, *settings)
+            if path:
+                save_forest(path, part | {"settings": np.array(json.dumps(settings))})
+        parts.append(part)
         bar.update(min(grown + group, trees))
+    return join_forests(parts)
+
+
+def grow_trees(Z, Y, trees, leaf, samples, projections, seed, bootstrap):
+    """One group of trees, whose rows and projection are drawn together: fit_forest's dict."""
+    n, K, share = len(Z), Y.shape[1], SHARE if projections and bootstrap else 1.
+    rng = np.random.default_rng(seed)
+    rows = np.arange(n) if n <= samples else np.sort(rng.choice(n, samples, replace=False))
+    X, T = read_rows(Z, rows).astype(np.float32), read_rows(Y, rows).astype(np.float32)
+    if not np.isfinite(X).all():
+        raise BadInput("the encodings hold NaN or infinite numbers: train again with --restart")
+    if projections:
+        T = T @ (rng.standard_normal((K, projections), np.float32) / np.sqrt(projections))
+    forest = RandomForestRegressor(trees, min_samples_leaf=max(1, round(leaf * share)), max_features="sqrt", bootstrap=bootstrap,
+                                   max_samples=share if bootstrap else None, n_jobs=-1, random_state=seed % 2 ** 32)
+    forest.fit(X, T[:, 0] if T.shape[1] == 1 else T)
     arrays = flatten_trees([tree.tree_ for tree in forest.estimators_])
     return arrays | {"means": leaf_means(arrays, Z, Y)}
+
+
+def join_forests(parts):
+    """Groups of trees as one forest: nodes and leaves are numbered through."""
+    nodes, leaves, joined = 0, 0, []
+    for part in parts:
+        joined.append(part | {key: part[key] + np.int32(nodes) for key in ("left", "right", "root")}
+                      | {"leaf": np.where(part["leaf"] < 0, -1, part["leaf"] + leaves).astype(np.int32)})
+        nodes, leaves = nodes + len(part["feature"]), leaves + len(part["means"])
+    return {key: np.concatenate([part[key] for part in joined]) if parts[0][key].ndim else
+            max(part[key] for part in joined) for key in parts[0]}
 
 
 def flatten_trees(trees):
@@ -425,13 +479,10 @@ def save_forest(path, forest):
 
 def load_forest(path):
     """Load plain arrays; a file that holds Python objects is refused, never run."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if int(file["format"]) != FOREST_FORMAT:
-                raise ValueError(f"format {file['format']}")
-            return {name: file[name] for name in file.files}
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{path} is not a forest of plain arrays ({danq.first_line(error)}): fit it again") from error
+    with danq.reading(path, "it must be a forest of plain arrays: fit it again"), np.load(path, allow_pickle=False) as file:
+        if int(file["format"]) != FOREST_FORMAT:
+            raise ValueError(f"format {file['format']}")
+        return {name: file[name] for name in file.files}
 
 
 # ---------------------------------------------------------------- the three stages
@@ -444,7 +495,7 @@ def train_autoencoder(args, splits, out_dir):
                   train.n_labels if args.label_weight else 0, args.layout)
     pool = train
     if args.unlabelled:
-        more = danq.load_unlabelled(args.unlabelled, out_dir.resolve().parent / "packed")
+        more = danq.load_unlabelled(args.unlabelled, danq.packed_beside(out_dir))
         pool = train._replace(X=danq.Joined(train.X, more, args.unlabelled_limit))
     print(f"[1/3] autoencoder{' of the paper' * paper}: {model.count_params():,} parameters, {CODE} numbers a sequence, "
           f"{len(pool.X):,} sequences{f', {train.n_labels} labels at weight {args.label_weight:g}' if args.label_weight else ''}, "
@@ -457,7 +508,7 @@ def train_autoencoder(args, splits, out_dir):
     training = danq.fit(
         model, lambda epoch: Batches(pool, args.batch_size, rebuild(model, train), args.seed, epoch),
         Batches(valid, args.batch_size, rebuild(model, valid)) if watched else None, out_dir, args.epochs,
-        PATIENCE if watched else args.epochs, train.simulated, yardstick)
+        PATIENCE if watched else args.epochs, train.simulated, yardstick, minutes=args.checkpoint_minutes)
     report = reconstruction(model, train, splits["test"], args.batch_size, np.float16 if watched else np.float32, not paper)
     tell_reconstruction(report)
     if paper:
@@ -490,7 +541,7 @@ def make_yardstick(args, splits, out_dir, sample=20_000):
         model.save(beside)
     seconds = round(time.time() - started, 2)
     if args.features == "danq":
-        seconds += json.loads((Path(args.danq) / "summary.json").read_text())["training"]["seconds_to_best"]
+        seconds += danq.read_json(Path(args.danq) / "summary.json", "training")["training"]["seconds_to_best"]
     print(f"[1/3] {args.features}: {model.output.shape[1]} numbers a sequence ({seconds:.0f} s)", flush=True)
     danq.write_json(out_dir / "autoencoder.json", {
         "simulated": train.simulated, "training": {"epochs": 0, "best_epoch": 0, "seconds": seconds},
@@ -513,7 +564,7 @@ def encode_splits(args, splits, labels, out_dir):
     """Stage 2: write encodings.h5."""
     stage1 = {}
     if (out_dir / "autoencoder.json").is_file():
-        stage1 = json.loads((out_dir / "autoencoder.json").read_text())
+        stage1 = danq.read_json(out_dir / "autoencoder.json", "training")
     encode, dtype = load_encoder(out_dir, args.features, args.mend)
     about = {"features": args.features, "data": args.data_dir, "limit": args.limit,
              "simulated": splits["train"].simulated, **stage1}
@@ -525,27 +576,38 @@ def encode_splits(args, splits, labels, out_dir):
           f"({path.stat().st_size / 1e9:.2f} GB, {seconds:.0f} s)", flush=True)
 
 
-def reusable(out_dir):
-    """Whether out_dir's encodings are of simulated data, and the settings of the run that made them."""
-    if not (out_dir / "encodings.h5").is_file():
-        raise BadInput(f"{out_dir / 'encodings.h5'} is missing: run once without --reuse-encodings")
-    with h5py.File(out_dir / "encodings.h5") as file:
-        return json.loads(file.attrs["about"])["simulated"], json.loads((out_dir / "args.json").read_text())["settings"]
+@contextlib.contextmanager
+def open_encodings(out_dir):
+    """Yield encodings.h5 of out_dir and what it says of itself. Raises BadInput where it is missing or damaged."""
+    path = out_dir / "encodings.h5"
+    if not path.is_file():
+        raise BadInput(f"{path} is missing: run once without --reuse-encodings")
+    advice = "remove it and give the same command again, without --reuse-encodings"
+    with contextlib.ExitStack() as stack:
+        with danq.reading(path, advice):
+            file = stack.enter_context(h5py.File(path))
+            about = json.loads(file.attrs["about"])
+            for name in danq.SPLITS:
+                if len(file[f"{name}/Z"]) != len(file[f"{name}/Y"]):
+                    raise ValueError(f"{name} has not as many labels as encodings")
+        with danq.reading(path, advice, OSError):       # HDF5 finds a damaged chunk when it is read
+            yield file, about
 
 
 def fit_and_score(args, out_dir):
     """Stage 3: forest on the training encodings, thresholds on validation, scores on test."""
-    path = out_dir / "encodings.h5"
-    with h5py.File(path) as file:
-        about, (n, width), K = json.loads(file.attrs["about"]), file["train/Z"].shape, file["train/Y"].shape[1]
+    with open_encodings(out_dir) as (file, about):
+        (n, width), K = file["train/Z"].shape, file["train/Y"].shape[1]
         rows = min(n, args.forest_samples)
         print(f"[3/3] forest: {args.forest_trees} trees on {rows:,} of {n:,} encodings x {K} labels, at least {args.forest_leaf} "
               f"rows a leaf; memory about {rows * (4 * width + 5 * K) / 1e9:.2f} GB for rows and at most "
               f"{args.forest_trees * max(1, rows // args.forest_leaf) * K * 4 / 1e9:.2f} GB for leaf means", flush=True)
         started = time.time()
         forest = fit_forest(file["train/Z"], file["train/Y"], args.forest_trees, args.forest_leaf, args.forest_samples,
-                            args.forest_projections, args.seed)
+                            args.forest_projections, args.seed, folder=out_dir)
         save_forest(out_dir / "forest.npz", forest | {"data": np.array("SIMULATED " * about["simulated"] + about["data"])})
+        for path in out_dir.glob("forest-part*.npz"):
+            path.unlink()
         seconds = {"autoencoder": about.get("training", {}).get("seconds", 0), "encodings": float(file.attrs["seconds"]),
                    "forest": round(time.time() - started, 2)}
         started, scores = time.time(), []
@@ -582,7 +644,7 @@ def score_elsewhere(args, out_dir):
     def rebuilt(test):
         if settings["features"] != "autoencoder":
             return {}
-        train = danq.load_split(settings["data_dir"], "train", out_dir.resolve().parent / "packed", settings["limit"])
+        train = danq.load_split(settings["data_dir"], "train", danq.packed_beside(out_dir), settings["limit"])
         report = reconstruction(danq.load_model(out_dir), train, test, args.batch_size,
                                 np.float16 if settings["mend"] > 1 else np.float32, settings["mend"] > 0)
         tell_reconstruction(report)
@@ -601,7 +663,7 @@ def compare(folders, out_dir):
     runs = []
     for folder in map(Path, folders):
         danq.finished_settings(folder)
-        runs.append(json.loads((folder / "summary.json").read_text()))
+        runs.append(danq.read_json(folder / "summary.json", "means", "training", "seconds"))
     for folder, run in zip(folders, runs):
         for key in ("simulated", "limit", "labels", "train_sequences", "test_windows", "strands"):
             if run[key] != runs[0][key]:
@@ -615,18 +677,21 @@ def compare(folders, out_dir):
     print(table + f"-> {Path(out_dir) / 'comparison.md'} and comparison.png")
 
 
+STAGES = ("autoencoder", "encodings", "forest")
+
+
 def training_seconds(run):
     """What a run's training cost: DanQ to its best epoch; SuperQ autoencoder, encodings and forest together."""
-    if run["model"].startswith("DanQ") and "forest" not in run["seconds"]:
+    if "forest" not in run["seconds"]:
         return run["training"]["seconds_to_best"]
-    return sum(run["seconds"][stage] for stage in ("autoencoder", "encodings", "forest"))
+    return sum(run["seconds"][stage] for stage in STAGES)
 
 
-def over_seeds(values):
-    """Mean of a score over runs, with their standard deviation where there are several; "-" where one has none."""
+def over_seeds(values, spread=True):
+    """Mean of a score over runs, and its standard deviation where there are several; "-" where a run has none."""
     if None in values:
         return "-"
-    return f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else "")
+    return f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if spread and len(values) > 1 else "")
 
 
 def in_brackets(values):
@@ -643,15 +708,17 @@ def comparison_table(groups):
     base = next(iter(groups.values()))[0]
     unit = np.mean([training_seconds(run) for run in next(iter(groups.values()))])
     assays = list(base["means"])
-    rows = [["model", *(f"{name} ({', '.join(assays[1:])})" for name in ("AUROC", "AUPRC", "F1")), "training time",
-             f"of {base['model']}'s", "epochs (best)", "peak memory", "bases rebuilt"]]
+    rows = [["model", *(f"{name} ({', '.join(assays[1:])})" for name in ("AUROC", "AUPRC", "F1")),
+             f"training time ({', '.join(STAGES)})", f"of {base['model']}'s", "epochs (best)", "peak memory", "bases rebuilt"]]
     for model, runs in groups.items():
         seconds, training = np.mean([training_seconds(run) for run in runs]), runs[0]["training"]
         rebuilt = [run["reconstruction"]["base_accuracy"] for run in runs if run.get("reconstruction")]
-        scores = lambda key: in_brackets([over_seeds([run["means"][assay][key] for run in runs]) for assay in assays])
+        scores = lambda key: in_brackets([over_seeds([run["means"][assay][key] for run in runs], assay == assays[0])
+                                          for assay in assays])
+        spent = [f"{np.mean([run['seconds'][stage] for run in runs]):,.0f}" for stage in STAGES if "forest" in runs[0]["seconds"]]
         memory = max(max(run["peak_memory_gb"], run.get("peak_memory_stage1_gb") or 0) for run in runs)
         rows.append([model + (f" ({len(runs)} seeds)" if len(runs) > 1 else ""), *map(scores, ("auroc", "auprc", "f1")),
-                     f"{seconds:,.0f} s", f"{seconds / unit:.3f}", f"{training['epochs']} ({training['best_epoch']})",
+                     in_brackets([f"{seconds:,.0f} s", *spent]), f"{seconds / unit:.3f}", f"{training['epochs']} ({training['best_epoch']})",
                      f"{memory:.2f} GB", over_seeds(rebuilt) if rebuilt else "-"])
     rates = [over_seeds([mean["base_rate"]]) for mean in base["means"].values()]
     rows.append(["chance", "0.5", in_brackets(rates), *[""] * 5, "0.25"])
@@ -718,14 +785,6 @@ def natural(text):
     return number
 
 
-def weight(text):
-    """argparse type: a finite number of at least 0."""
-    number = float(text)
-    if not 0 <= number < np.inf:
-        raise argparse.ArgumentTypeError(f"must be a number of at least 0, is {text}")
-    return number
-
-
 def parse_args(argv=None):
     parser = danq.Parser(description=__doc__.splitlines()[0])
     danq.shared_arguments(parser, None, 10)
@@ -736,7 +795,7 @@ def parse_args(argv=None):
     add("--lstm-units", type=positive, help="units of the BLSTM in each direction (default: 32; --paper 320)")
     add("--mend", type=int, choices=range(len(MENDS) + 1), metavar="N", default=len(MENDS),
         help=f"take the first N of the {len(MENDS)} changes that lead from the 2018 autoencoder to ours (default: all)")
-    add("--label-weight", type=weight, metavar="W",
+    add("--label-weight", type=danq.amount, metavar="W",
         help=f"weight of the labels in the autoencoder's loss; 0 trains it without labels, as in 2018 (default: {LABEL_WEIGHT:g})")
     add("--layout", default="1d", choices=("1d", "2d"),
         help="convolve over positions, or over position x base (default: %(default)s)")
@@ -781,14 +840,15 @@ def parse_args(argv=None):
 def main(argv=None):
     args = parse_args(argv)
     if args.compare:
-        return compare(args.compare, Path(args.compare[0]).resolve().parent)
+        return compare(args.compare, danq.packed_beside(args.compare[0]).parent)
     out_dir = Path(args.out_dir)
     if args.predict:
         return danq.annotate(trained_scores(out_dir), args.predict, args.output, out_dir, args.batch_size)
     if args.test_data:
         return score_elsewhere(args, out_dir)
     if args.reuse_encodings:                            # everything but the forest's arguments is as it was
-        simulated, before = reusable(out_dir)
+        with open_encodings(out_dir) as (_, about):
+            simulated, before = about["simulated"], danq.read_json(out_dir / "args.json", "settings")["settings"]
         sources = before["data_files"]
         vars(args).update({key: before[key] for key in vars(args).keys() & before.keys() if key not in FOREST})
     else:
@@ -798,12 +858,14 @@ def main(argv=None):
         for path in (args.unlabelled, args.danq and Path(args.danq) / "model.keras"):
             if path:
                 sources.append(danq.state_of(path))
-    outputs = ("history.csv", "model.keras", "autoencoder.json", "encodings.h5", "forest.npz", "metrics.csv")
+    outputs = ("history.csv", "model.keras", "checkpoint.npz", "autoencoder.json", "encodings.part", "encodings.h5", "forest.npz",
+               "metrics.csv", *(path.name for path in out_dir.glob("forest-part*.npz")))
     if danq.start_run(args, "superq.py", outputs, simulated, sources, (*FOREST, "code") if args.reuse_encodings else ()):
         return
     if not args.reuse_encodings:
         if args.features != "kmer" and not (out_dir / "autoencoder.json").is_file():
             (train_autoencoder if args.features == "autoencoder" else make_yardstick)(args, splits, out_dir)
+        (out_dir / "checkpoint.npz").unlink(missing_ok=True)
         if not (out_dir / "encodings.h5").is_file():
             encode_splits(args, splits, labels, out_dir)
     fit_and_score(args, out_dir)

@@ -5,12 +5,15 @@
 """
 import csv
 import gzip
+import itertools
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""                 # tolerances and equality to the bit are the CPU's
@@ -18,6 +21,9 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""                 # tolerances and equalit
 import danq
 import superq
 import h5py
+import hypothesis
+import hypothesis.strategies as st
+import joblib
 import keras
 import numpy as np
 import pytest
@@ -440,8 +446,8 @@ def test_a_forest_that_holds_python_objects_is_refused(tmp_path):
     class Malicious:
         def __reduce__(self):
             return Path.touch, (tmp_path / "ran",)
-    np.savez(tmp_path / "f.npz", means=np.array([Malicious()], object))
-    with pytest.raises(danq.BadInput, match="not a forest of plain arrays"):
+    np.savez(tmp_path / "f.npz", format=superq.FOREST_FORMAT, means=np.array([Malicious()], object))
+    with pytest.raises(danq.BadInput, match="allow_pickle=False.* must be a forest of plain arrays"):
         superq.load_forest(tmp_path / "f.npz")
     assert not (tmp_path / "ran").exists()
 
@@ -502,17 +508,18 @@ def test_same_seed_same_result_and_another_seed_another(runs, tmp_path):
 
 def test_a_finished_run_is_kept(runs, capsys):
     out, _, flags = runs["kmer"]
-    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    kept = lambda: {path: path.stat().st_mtime_ns for path in out.iterdir() if path.name != ".lock"}
+    before = kept()
     superq.main(flags)
     assert "finished already" in capsys.readouterr().out
     with pytest.raises(danq.BadInput, match="seed was 1337, now 5"):
         superq.main([*flags, "--seed", "5"])
-    assert before == {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert before == kept()
 
 
 def test_forest_alone_on_kept_encodings(runs, tmp_path, capsys):
     out, _, flags = runs["superq"]
-    flags = ["--out-dir", str(out), "--reuse-encodings", "--forest-trees", "9"]
+    flags = ["--out-dir", str(out), "--reuse-encodings", "--forest-leaf", "4", "--forest-trees", "9"]
     encodings = (out / "encodings.h5").stat().st_mtime_ns
     superq.main(flags)
     assert "[3/3] forest: 9 trees" in (printed := capsys.readouterr().out) and "[1/3]" not in printed
@@ -631,7 +638,7 @@ def test_training_stops_after_its_seconds(runs, tmp_path, capsys):
     _, _, flags = runs["danq"]
     danq.main([*flags, "--out-dir", str(tmp_path / "danq"), "--epochs", "50", "--max-seconds", "1"])
     summary = json.loads((tmp_path / "danq" / "summary.json").read_text())
-    assert summary["training"]["epochs"] < 50 and "1 seconds are over" in capsys.readouterr().out
+    assert summary["training"]["epochs"] < 50 and "its seconds are over" in capsys.readouterr().out
     assert summary["model"] == "DanQ stopped after 1 s"
 
 
@@ -744,9 +751,9 @@ def with_value(value):
 @pytest.mark.parametrize("spoil, says", [
     (lambda folder: (folder / "valid.mat").unlink(), "valid.mat is missing"),
     (truncate, "train.mat.*download it again"),
-    (lambda folder: (folder / "test.mat").write_text("hello\n" * 99), "test.mat is not a whole MATLAB"),
-    (lambda folder: (folder / "test.mat").write_bytes(b""), "test.mat is not a whole MATLAB"),
-    (lambda folder: (folder / "valid.mat").write_bytes((folder / "valid.mat").read_bytes()[:5000]), "valid.mat is not a whole"),
+    (lambda folder: (folder / "test.mat").write_text("hello\n" * 99), "test.mat is damaged .* whole MATLAB"),
+    (lambda folder: (folder / "test.mat").write_bytes(b""), "test.mat is damaged .* whole MATLAB"),
+    (lambda folder: (folder / "valid.mat").write_bytes((folder / "valid.mat").read_bytes()[:5000]), "valid.mat is damaged .* whole MATLAB"),
     (rename_key, "train.mat has no variable traindata"),
     (damage_chunks, "train.mat is damaged"),
     (edit(X=lambda X: X.transpose(0, 2, 1)), r"trainxdata has shape \(4, 1000, 60\)"),
@@ -812,6 +819,356 @@ def test_a_full_disk_while_packing_loses_nothing(tmp_path):
     run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 2 and run.stderr.count("\n") == 1 and "File too large" in run.stderr, run.stderr
     assert not list(tmp_path.rglob("*.tmp*")) and not list(tmp_path.rglob("*.npy"))
+
+
+# ---------------------------------------------------------------- nothing lost
+
+class Killed(BaseException):
+    """Not an Exception: nothing may catch it."""
+
+
+def weights_of(folder):
+    return keras.saving.load_model(folder / "model.keras", compile=False).get_weights()
+
+
+def check_same_run(folder, expected):
+    """Weights, history but for its seconds, and scores are equal to the bit; nothing half-made is left."""
+    assert all(np.array_equal(a, b) for a, b in zip(weights_of(folder), weights_of(expected), strict=True))
+    assert (folder / "metrics.csv").read_bytes() == (expected / "metrics.csv").read_bytes()
+    tables = []
+    for out in (folder, expected):
+        with open(out / "history.csv", newline="") as file:
+            tables.append([{key: row[key] for key in row if key != "seconds"} for row in csv.DictReader(file)])
+    assert tables[0] == tables[1]
+    assert {path.name for path in folder.iterdir()} == {path.name for path in expected.iterdir() if not path.is_dir()}
+
+
+@pytest.mark.parametrize("name", ("danq", "superq"))
+def test_a_run_killed_between_any_two_writes_ends_as_if_it_had_not(runs, tmp_path, monkeypatch, name):
+    """Die again and again at the n-th renaming of a file, with a checkpoint after every step."""
+    expected, _, flags = runs[name]
+    flags = [*flags, "--out-dir", str(tmp_path / "r" / name), "--checkpoint-minutes", "0"]
+    rename, main, deaths = os.replace, {"danq": danq, "superq": superq}[name].main, 0
+    for die_at in (4, 7, 3, 9, 5, 10 ** 9):
+        calls = iter(range(1, 10 ** 9))
+
+        def replace(*paths):
+            if next(calls) == die_at:
+                raise Killed
+            rename(*paths)
+
+        monkeypatch.setattr(os, "replace", replace)
+        try:
+            main(flags)
+            break
+        except Killed:
+            deaths += 1
+    assert deaths >= 3
+    check_same_run(tmp_path / "r" / name, expected)
+
+
+def test_kill_minus_9_in_the_middle_of_an_epoch(runs, tmp_path):
+    expected, _, flags = runs["danq"]
+    flags = [*flags, "--out-dir", str(tmp_path / "danq"), "--checkpoint-minutes", "0"]
+    command, state = [sys.executable, HERE / "danq.py", *flags], tmp_path / "danq" / "checkpoint.npz"
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    while not state.is_file() and run.poll() is None:
+        time.sleep(.001)
+    run.kill()
+    run.wait()
+    run.stdout.close()
+    with np.load(state) as file:
+        assert 0 < json.loads(str(file["at"]))["step"] < 4
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert "going on after step" in run.stdout, run.stderr
+    check_same_run(tmp_path / "danq", expected)
+
+
+def test_encodings_and_trees_already_made_are_kept(tmp_path, monkeypatch):
+    X, _ = random_data(50)
+    made = []
+
+    def encode(x):
+        made.append(len(x))
+        if len(made) == fail_at:
+            raise Killed
+        return x[:, :7].sum(-1).astype(np.float32)
+
+    def write(name):
+        splits = {split: split_of(X) for split in danq.SPLITS}
+        superq.write_encodings(tmp_path / name, encode, splits, [(0, "a", "b")] * 3, {}, np.float16, 20)
+        with h5py.File(tmp_path / name) as file:
+            return [file[f"{split}/Z"][:] for split in danq.SPLITS]
+    fail_at = 0
+    expected = write("whole.h5")
+    made.clear()
+    fail_at = 6                                         # the first is for the width; 4 batches of 9 are done
+    with pytest.raises(Killed):
+        write("e.h5")
+    with open(tmp_path / "e.part", "ab") as file:
+        file.write(b"half a batch")
+    made.clear()
+    fail_at = 0
+    np.testing.assert_array_equal(write("e.h5"), expected)
+    assert len(made) == 1 + 9 - 4 and not (tmp_path / "e.part").exists()
+
+    Z, Y = forest_data()
+    flags = {"trees": 7, "leaf": 5, "group": 3, "folder": tmp_path}
+    expected, grow, grown = superq.fit_forest(Z, Y, **flags | {"folder": None}), superq.grow_trees, []
+
+    def grow_once(*args):
+        grown.append(args)
+        if len(grown) == 3:
+            raise Killed
+        return grow(*args)
+    monkeypatch.setattr(superq, "grow_trees", grow_once)
+    with pytest.raises(Killed):
+        superq.fit_forest(Z, Y, **flags)
+    again = superq.fit_forest(Z, Y, **flags)
+    assert len(grown) == 4 and all(np.array_equal(again[key], expected[key]) for key in expected)
+    np.testing.assert_allclose(superq.predict_forest(again, Z), np.mean(
+        [superq.predict_forest(superq.load_forest(tmp_path / f"forest-part{i}.npz"), Z) * n for i, n in ((0, 3), (3, 3), (6, 1))], 0) * 3 / 7,
+        atol=1e-6)
+
+
+def test_divergence_is_found_at_the_epoch_and_the_last_good_model_kept(tmp_path, capsys):
+    class Poison(danq.Batches):
+        def __getitem__(self, step):
+            X, Y = super().__getitem__(step)
+            return X, np.full(Y.shape, np.nan, np.float32)
+
+    X, _ = random_data(20)
+    split = split_of(X)
+
+    def train(good, folder):
+        folder.mkdir()
+        model = danq.build_danq(3, 4, 2)
+        danq.compile_model(model, "rmsprop", "binary_crossentropy", [keras.metrics.BinaryAccuracy(name="acc")])
+        batches = lambda epoch: (danq.Batches if epoch < good else Poison)(split, 10)
+        return danq.fit(model, batches, danq.Batches(split, 10), folder, 5, 5), model
+    done, model = train(2, tmp_path / "late")
+    assert (done["epochs"], done["best_epoch"]) == (3, 2) and "it diverged, loss nan" in capsys.readouterr().out
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    check_one_line(lambda: train(0, tmp_path / "early"), capsys, "diverged in its first epoch: loss nan")
+
+
+def test_a_folder_in_use_is_refused_by_name(runs, capsys):
+    out, _, flags = runs["kmer"]
+    hold = ("import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); f.write('process 1 on there'); "
+            "f.flush(); print(flush=True); input()")
+    danq.LOCKS.clear()                                  # this process may hold it from a test before
+    other = subprocess.Popen([sys.executable, "-c", hold, out / ".lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    other.stdout.readline()
+    check_one_line(lambda: superq.main(flags), capsys, "in use by process 1 on there")
+    other.communicate(b"\n")
+    superq.main(flags)
+    assert "finished already" in capsys.readouterr().out
+
+
+def test_a_model_file_cannot_run_code(tmp_path, capsys):
+    ran = tmp_path / "ran"
+    inputs = keras.Input((1000, 4))
+    model = keras.Model(inputs, keras.layers.Lambda(lambda x, path=str(ran): open(path, "w").close() or x, output_shape=(1000, 4))(inputs))
+    ran.unlink(missing_ok=True)
+    model.save(tmp_path / "model.keras")
+    check_one_line(lambda: danq.load_model(tmp_path), capsys, "model.keras is damaged .*lambda")
+    assert not ran.exists()
+
+
+# ---------------------------------------------------------------- bad files, by generator
+
+SPOILS = {
+    "cut": lambda content, rng: content[:rng.integers(1, max(2, len(content) * 9 // 10))],
+    "flipped": lambda content, rng: flip(content, rng, max(1, len(content) // 2000)),
+    "a few flipped": lambda content, rng: flip(content, rng, 3),
+    "empty": lambda content, rng: b"",
+    "zeros": lambda content, rng: bytes(len(content)),
+    "text": lambda content, rng: b"<html><body>404 not found, says the server</body></html>\n" * 20}
+
+
+def flip(content, rng, n):
+    spoilt = np.frombuffer(content, np.uint8).copy()
+    spoilt[rng.integers(len(spoilt), size=n)] ^= rng.integers(1, 256, size=n, dtype=np.uint8)
+    return spoilt.tobytes()
+
+
+def reads_data(folder):
+    danq.load_data(danq.parse_args(["--data-dir", str(folder), "--out-dir", str(folder / "out" / "run")]))
+
+
+def reads_more(name):
+    return lambda folder: danq.load_unlabelled(folder / name, folder / "packed")
+
+
+def reads_run(folder):
+    module = superq if (folder / "forest.npz").is_file() else danq
+    module.main(["--predict", str(folder / "ok.fa"), "--out-dir", str(folder), "--output", str(folder / "p.tsv")])
+
+
+INPUTS = {                                              # file: who reads it
+    "train.mat": reads_data, "valid.mat": reads_data, "labels.tsv": reads_data, "more.fa": reads_more("more.fa"),
+    "more.fa.gz": reads_more("more.fa.gz"), "more.mat": reads_more("more.mat"), "danq/args.json": reads_run,
+    "danq/summary.json": reads_run, "danq/metrics.csv": reads_run, "danq/model.keras": reads_run, "superq/forest.npz": reads_run,
+    "superq/encodings.h5": lambda folder: superq.main(["--out-dir", str(folder), "--reuse-encodings", "--forest-trees", "2"]),
+    "checkpoint.npz": lambda folder: danq.Checkpoint(folder / "checkpoint.npz", 1)}
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
+@pytest.mark.parametrize("name", INPUTS)
+def test_spoilt_files_give_one_clear_line_or_the_right_result(runs, tmp_path, capsys, name, spoil):
+    folder = tmp_path / "f"
+    if "/" in name:
+        run, file = name.split("/")
+        shutil.copytree(runs[run][0], folder)
+        (folder / "ok.fa").write_text(">ok\n" + "GATTACA" * 200)
+    else:
+        folder.mkdir()
+        file = name
+        write_data(folder)
+        (folder / "labels.tsv").write_text("column\tassay\tname\n" + "".join(f"{i}\tTF\tname {i}\n" for i in range(9)))
+        fasta = b">a\n" + b"\n".join([b"GATTACAGATTACA" * 5] * 60) + b"\n"
+        (folder / "more.fa").write_bytes(fasta)
+        (folder / "more.fa.gz").write_bytes(gzip.compress(fasta))
+        scipy.io.savemat(folder / "more.mat", {"xdata": random_data()[0].transpose(0, 2, 1)}, do_compression=True)
+        np.savez(folder / "checkpoint.npz", format=1, at=json.dumps({"epoch": 0, "step": 1, "seconds": 0.}), v0=np.arange(99.))
+    path, before = folder / file, set(folder.rglob("*"))
+    path.write_bytes(SPOILS[spoil](path.read_bytes(), np.random.default_rng([len(name), len(spoil)])))
+    try:
+        danq.command_line(lambda: INPUTS[name](folder))
+    except SystemExit as stop:
+        error = capsys.readouterr().err
+        assert stop.code == 2 and error.count("\n") == 1 and (path.name in error or str(folder) in error), error
+        made = {path for path in set(folder.rglob("*")) - before if path.is_file()}
+        assert not [path for path in made if ".tmp" in path.name or path.name == "p.tsv"], made
+    else:
+        assert "flipped" in spoil or file in ("more.fa", "metrics.csv"), "this cannot have been read"
+
+
+@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+@hypothesis.given(st.lists(st.tuples(st.text("abcXYZ 01|", max_size=9), st.text("ACGTNacgtnRYu", max_size=2600)), max_size=4),
+                  st.sampled_from(["\n", "\r\n"]), st.integers(1, 200), st.integers(1, 1500))
+def test_fasta_windows_hold_the_letters_at_their_coordinates(tmp_path_factory, records, newline, width, step):
+    path = tmp_path_factory.mktemp("fuzz") / "x.fa"
+    path.write_text("".join(f">{name}{newline}" + "".join(text[i:i + width] + newline for i in range(0, len(text), width))
+                            for name, text in records), newline="")
+    windows = list(danq.fasta_windows(path, step))
+    for (name, text), group in zip([record for record in records if record[1]],
+                                   [list(group) for _, group in itertools.groupby(windows, record_counter(records, windows))], strict=True):
+        for _, start, end, padded, letters in group:
+            assert len(letters) == 1000 and padded == (len(text) < 1000)
+            assert letters.strip(b"N") in text[start:end].upper().encode() if padded else letters.decode() == text[start:end].upper()
+        covered = {i for _, start, end, _, _ in group for i in range(start, end)}
+        assert step > 1000 or covered == set(range(len(text)))
+    if windows:
+        danq.letters_to_onehot(windows, path)
+
+
+def record_counter(records, windows):
+    """A key for groupby: the number of the record that each window belongs to; a record's first window starts at 0."""
+    counter = itertools.count(-1)
+    at = [-1]
+
+    def key(window):
+        if window[1] == 0:
+            at[0] = next(counter) + 1
+        return at[0]
+    return key
+
+
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+@hypothesis.given(st.binary(max_size=300))
+def test_arbitrary_bytes_as_fasta_are_refused_or_read(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("fuzz") / "x.fa"
+    path.write_bytes(content)
+    try:
+        windows = list(danq.fasta_windows(path))
+        if windows:
+            assert danq.letters_to_onehot(windows, path).shape[1:] == (1000, 4)
+    except danq.BadInput as error:
+        assert "x.fa" in str(error) and "\n" not in str(error)
+
+
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+@hypothesis.given(st.integers(1, 40), st.integers(1, 20), st.integers(1, 1000), st.integers(1, 40), st.integers(14, 20), st.booleans(),
+                  st.one_of(st.none(), st.integers(1, 25)))
+def test_packing_does_not_depend_on_layout_or_block(tmp_path_factory, n, K, chunk_rows, chunk_n, budget, gzipped, limit):
+    rng = np.random.default_rng([n, K])
+    X, Y = rng.integers(2, size=(n, 1000, 4), dtype=np.uint8), rng.integers(2, size=(n, K), dtype=np.uint8)
+    folder = tmp_path_factory.mktemp("fuzz")
+    with h5py.File(folder / "train.mat", "w") as file:
+        file.create_dataset("trainxdata", data=X.transpose(1, 2, 0), chunks=(chunk_rows, 4, min(chunk_n, n)), compression="gzip" if gzipped else None)
+        file.create_dataset("traindata", data=Y.T)
+    whole = danq.pack_array.__defaults__
+    try:
+        danq.pack_array.__defaults__ = (1 << budget,)
+        split = danq.load_split(folder, "train", folder / "packed", limit)
+    finally:
+        danq.pack_array.__defaults__ = whole
+    wanted = np.r_[0:limit, n // 2:n // 2 + limit] if limit and limit < n // 2 else np.arange(n)
+    np.testing.assert_array_equal(danq.onehot(split.X), X[wanted])
+    np.testing.assert_array_equal(danq.unpack_labels(split), Y[wanted])
+
+
+def test_unusual_data_run_to_the_end(tmp_path):
+    """One label, odd rows, a single test row, sequences of N alone, through links."""
+    X, Y = random_data(31, K=1)
+    X[3:6] = 0
+    data = tmp_path / "data"
+    data.mkdir()
+    for split, n in (("train", 31), ("valid", 7), ("test", 1)):
+        write_hdf5(tmp_path, split, X[:n], Y[:n])
+        (data / f"{split}.mat").symlink_to(tmp_path / f"{split}.mat")
+    danq.main(["--data-dir", str(data), "--out-dir", str(tmp_path / "runs" / "danq"), *SMALL])
+    superq.main(["--data-dir", str(data), "--out-dir", str(tmp_path / "runs" / "superq"), *SMALL, "--forest-trees", "3"])
+    for name in ("danq", "superq"):
+        summary = json.loads((tmp_path / "runs" / name / "summary.json").read_text())
+        assert (summary["labels"], summary["test_windows"], summary["labels_scored"]) == (1, 1, 0)
+
+
+def test_a_loop_of_links_and_a_vanished_folder_give_one_line(runs, tmp_path, capsys):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    write_data(tmp_path)
+    (tmp_path / "train.mat").unlink()
+    (tmp_path / "train.mat").symlink_to(tmp_path / "train.mat")
+    for data, out, says in ((tmp_path / "loop", "out", "train.mat is missing"), (tmp_path, "out", "train.mat is missing"),
+                            (tmp_path, "loop/run", "symbolic links")):
+        check_one_line(lambda: danq.main(["--data-dir", str(data), "--out-dir", str(tmp_path / out)]), capsys, says)
+    (data := tmp_path / "data").mkdir()
+    danq.load_split(write_data(data), "train", tmp_path / "packed")
+    shutil.rmtree(data)
+    check_one_line(lambda: danq.load_split(data, "train", tmp_path / "packed"), capsys, "train.mat is missing")
+
+
+# ---------------------------------------------------------------- what results may not depend on
+
+def test_predictions_do_not_depend_on_their_batch_and_scores_not_on_the_order_of_labels(runs, tmp_path):
+    X = danq.onehot(danq.load_data(danq.parse_args(runs["danq"][2]))[0]["test"].X)
+    for name in ("danq", "superq"):
+        score = danq.load_model(runs[name][0]).predict_on_batch if name == "danq" else superq.trained_scores(runs[name][0])
+        np.testing.assert_allclose(np.concatenate([score(X[i:i + 7]) for i in range(0, len(X), 7)]), score(X), atol=1e-5)
+    rng = np.random.default_rng(0)
+    Y, P, order = rng.integers(2, size=(50, 6)), rng.random((50, 6)), rng.permutation(6)
+    labels = [(i, "TF", f"name {i}") for i in range(6)]
+    rows, means = danq.evaluate(P, Y, labels, danq.best_thresholds(P, Y))
+    shuffled, again = danq.evaluate(P[:, order], Y[:, order], [labels[i] for i in order], danq.best_thresholds(P[:, order], Y[:, order]))
+    assert shuffled == [rows[i] for i in order] and again["all"]["auroc"] == pytest.approx(means["all"]["auroc"])
+
+
+def test_results_do_not_depend_on_the_number_of_threads(runs, tmp_path):
+    """The same training with one thread: losses agree to rounding, the forest on the same encodings exactly."""
+    out, _, flags = runs["danq"]
+    threads = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
+    run = subprocess.run([sys.executable, HERE / "danq.py", *flags, "--out-dir", tmp_path / "danq"], env=os.environ | threads,
+                         capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    for a, b in zip(weights_of(out), weights_of(tmp_path / "danq"), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    Z, Y = forest_data()
+    forests = []
+    for jobs in (1, 2):
+        with joblib.parallel_backend("threading", n_jobs=jobs):
+            forests.append(superq.fit_forest(Z, Y, trees=8, leaf=5))
+    assert all(np.array_equal(forests[0][key], forests[1][key]) for key in forests[0])
 
 
 # ---------------------------------------------------------------- documents
