@@ -86,12 +86,24 @@ def replacing(path):
     path = Path(path)
     beside = path.with_name(f".{path.stem}.tmp{os.getpid()}{path.suffix}")
     try:
-        yield beside
-        with open(beside, "rb") as file:
-            os.fsync(file.fileno())                     # whole on the disk before it takes the name
-        os.replace(beside, path)
+        with naming(path):
+            yield beside
+            with open(beside, "rb") as file:
+                os.fsync(file.fileno())                 # whole on the disk before it takes the name
+            os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path):
+    """Name the file in an OSError that does not: one of a full disk knows none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextlib.contextmanager

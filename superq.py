@@ -21,6 +21,7 @@ held-out bases rebuilt; the README's results say what the labels get.
 import argparse
 import contextlib
 import json
+import os
 import time
 from pathlib import Path
 
@@ -48,7 +49,7 @@ PATIENCE = 3                                            # epochs without a bette
 KMER = 4
 FOREST = ("forest_trees", "forest_leaf", "forest_samples", "forest_projections")        # what --reuse-encodings may change
 FOREST_FORMAT = 1                                       # version of forest.npz
-PROJECTIONS, SHARE = 8, .25                             # a tree grows on 8 random sums of labels and a quarter of the rows
+PROJECTIONS, SHARE = 8, .125                            # a tree grows on 8 random sums of labels and an eighth of the rows
 # The 2018 paper's own logs, DeepSEA bundle on a K80: (training loss, accuracy) of its first epochs; chance is .25.
 PAPER_LOG = {"DanQ": ".0767 / .9791 after epoch 1, 17,150 s an epoch",
              "SuperQ": "1.4e8 to 4.7e9 / .2505 to .2560 over epochs 1-8, 17,000 s an epoch"}
@@ -316,7 +317,7 @@ def encode_rows(part, encode, splits, dtype, batch_size):
     started, bar = time.time(), danq.progress(sum(len(split.X) for split in splits.values()))
     width = encode(onehot(next(iter(splits.values())).X[:1])).shape[1]
     held, end, made = part.stat().st_size if part.is_file() else 0, 0, 0
-    with open(part, "ab") as file:
+    with danq.naming(part), open(part, "ab") as file:
         for split in splits.values():
             for i in range(0, len(split.X), batch_size):
                 rows = slice(i, min(i + batch_size, len(split.X)))
@@ -338,10 +339,21 @@ def write_encodings(path, encode, splits, labels, about, dtype, batch_size):
     /train/Z (N, width) of `dtype`, /train/Y (N, K) uint8, attributes windows and strands; the same for /valid and /test;
     /labels (K, 2) assay and name; attribute `about`: JSON that names model and data; attribute `seconds`.
     """
-    part, at, started = path.with_suffix(".part"), 0, time.time()
+    part, started = path.with_suffix(".part"), time.time()
     width, seconds = encode_rows(part, encode, splits, dtype, batch_size)
     seconds -= time.time() - started
-    with danq.replacing(path) as beside, h5py.File(beside, "w") as file:
+    with danq.replacing(path) as beside:
+        with open(beside, "wb") as file:                # on a full disk HDF5 crashes: ask for the space first
+            os.posix_fallocate(file.fileno(), 0, part.stat().st_size + sum(len(s.X) * s.n_labels // 4 for s in splits.values()))
+        seconds = fill_encodings(beside, part, width, splits, labels, about, dtype, seconds, started)
+    part.unlink()
+    return seconds
+
+
+def fill_encodings(path, part, width, splits, labels, about, dtype, seconds, started, block=8192):
+    """Write the HDF5 file of write_encodings from the raw encodings in `part`."""
+    at = 0
+    with h5py.File(path, "w") as file:
         file.attrs["about"] = json.dumps(about)
         file["labels"] = np.array([label[1:] for label in labels], h5py.string_dtype())
         for name, split in splits.items():
@@ -349,13 +361,12 @@ def write_encodings(path, encode, splits, labels, about, dtype, batch_size):
             group.attrs.update(windows=split.windows, strands=split.strands)
             group.create_dataset("Z", (n, width), dtype, chunks=(min(n, 256), width), fletcher32=True)
             group.create_dataset("Y", (n, split.n_labels), "u1", chunks=(min(n, 1024), split.n_labels), compression="gzip")
-            for i in range(0, n, 8192):
-                rows = slice(i, min(i + 8192, n))
+            for i in range(0, n, block):
+                rows = slice(i, min(i + block, n))
                 group["Z"][rows] = np.fromfile(part, dtype, (rows.stop - i) * width, offset=at).reshape(-1, width)
                 group["Y"][rows] = unpack_labels(split, rows)
                 at += (rows.stop - i) * width * np.dtype(dtype).itemsize
         file.attrs["seconds"] = seconds = round(seconds + time.time() - started, 2)
-    part.unlink()
     return seconds
 
 
@@ -371,7 +382,7 @@ def read_rows(array, rows, block=20_000):
     return np.concatenate(parts)
 
 
-def fit_forest(Z, Y, trees=200, leaf=LEAF, samples=100_000, projections=PROJECTIONS, seed=1337, bootstrap=True, group=50,
+def fit_forest(Z, Y, trees=200, leaf=LEAF, samples=100_000, projections=PROJECTIONS, seed=1337, bootstrap=True, group=100,
                folder=None):
     """Grow a random forest of many outputs; a dict of plain arrays.
 
@@ -381,7 +392,7 @@ def fit_forest(Z, Y, trees=200, leaf=LEAF, samples=100_000, projections=PROJECTI
     (Joly et al. 2014); 0 for none, plain scikit-learn
     folder : where groups that are grown are kept for a run that is killed, until the caller removes forest-part*.npz
     A regression tree on 0/1 labels splits by variance p (1 - p), half of Gini: the classifier's own splits. With
-    projections a tree is grown on a bootstrap of a quarter of the rows, down to a quarter of `leaf`. Leaf means are then
+    projections a tree is grown on a bootstrap of an eighth of the rows, down to an eighth of `leaf`. Leaf means are then
     taken over the true labels of all N rows. Memory: samples x (4 width + 5 K) bytes while growing, and leaves x K x 4
     bytes, leaves at most trees x samples / leaf.
     """
@@ -666,8 +677,8 @@ def compare(folders, out_dir):
         runs.append(danq.read_json(folder / "summary.json", "means", "training", "seconds"))
     for folder, run in zip(folders, runs):
         for key in ("simulated", "limit", "labels", "train_sequences", "test_windows", "strands"):
-            if run[key] != runs[0][key]:
-                raise BadInput(f"{folder} cannot stand beside {folders[0]}: {key} is {run[key]}, not {runs[0][key]}")
+            if run.get(key) != runs[0].get(key):
+                raise BadInput(f"{folder} cannot stand beside {folders[0]}: {key} is {run.get(key)}, not {runs[0].get(key)}")
     groups = {model: [run for run in runs if run["model"] == model] for model in dict.fromkeys(run["model"] for run in runs)}
     table = comparison_table(groups)
     with danq.replacing(Path(out_dir) / "comparison.md") as beside:
