@@ -429,9 +429,14 @@ def have_strands(X, Y, sample=1000):
     half = len(X) // 2
     if len(X) % 2 or not half:
         return False
-    rows = np.unique(np.linspace(0, half - 1, min(sample, half)).astype(int))
+    rows = even_sample(half, sample)
     forward, backward = onehot(X[rows]), onehot(X[rows + half])
     return bool((reverse_complement(forward) == backward).all() and (Y[rows] == Y[rows + half]).all())
+
+
+def even_sample(n, sample):
+    """At most `sample` of the rows 0..n, evenly spread, as sorted indices."""
+    return np.unique(np.linspace(0, n - 1, min(sample, n)).astype(int))
 
 
 def onehot(X):
@@ -687,8 +692,8 @@ def fit(model, batches, valid, out_dir, epochs, patience, simulated=False, yards
     Returns a dict: epochs, best_epoch, seconds, seconds_to_best, samples_per_s. Raises BadInput where the first epoch diverges.
     """
     out_dir, keeper = Path(out_dir), Checkpoint(Path(out_dir) / "checkpoint.npz", minutes, max_seconds)
-    at, rate, name = keeper.at, 0., model.name + "_SIMULATED" * simulated
-    model.name = name
+    at, rate = keeper.at, 0.
+    model.name += "_SIMULATED" * simulated
     while at["epoch"] < epochs and not finished(at, patience):
         data, marks = batches(at["epoch"]), [time.time()]
         data.first = at["step"]                         # the batches before are in the weights already
@@ -1162,12 +1167,12 @@ def main(argv=None):
     if args.make_demo_data:
         return make_demo_data(args.make_demo_data, args.limit or 4000, args.seed)
     out_dir = Path(args.out_dir)
-    if args.predict:
+    if args.predict or args.test_data:
         finished_settings(out_dir, "danq.py")
-        return annotate(load_model(out_dir).predict_on_batch, args.predict, args.output, out_dir, args.batch_size)
-    if args.test_data:
-        finished_settings(out_dir, "danq.py")
-        return score_elsewhere(args, out_dir, load_model(out_dir).predict_on_batch)
+        score = load_model(out_dir).predict_on_batch
+        if args.predict:
+            return annotate(score, args.predict, args.output, out_dir, args.batch_size)
+        return score_elsewhere(args, out_dir, score)
     started = time.time()
     print(f"[1/3] data: {args.data_dir}", flush=True)
     splits, labels = load_data(args)

@@ -199,13 +199,19 @@ def rebuild(model, split):
     labels : the split's; rows beyond its own are unlabelled and weighted 0
     A model without named outputs is 2018's: it is asked for the sequence itself, an N for four zeros.
     """
-    def target(X, rows):
+    def composition(X, rows):
         counts = kmer_counts(X)
+        return np.sqrt(counts + counts[:, COMPLEMENTS]), np.ones(len(X), np.float32)
+
+    def labels(X, rows):
         own = np.minimum(rows, len(split.Y) - 1)
-        wanted = {"bases": (X, known_bases(X)),
-                  "composition": (np.sqrt(counts + counts[:, COMPLEMENTS]), np.ones(len(X), np.float32)),
-                  "labels": (unpack_labels(split, own), (own == rows).astype(np.float32))}
-        return tuple({key: wanted[key][i] for key in model.output} for i in (0, 1))
+        return unpack_labels(split, own), (own == rows).astype(np.float32)
+
+    parts = {"bases": lambda X, rows: (X, known_bases(X)), "composition": composition, "labels": labels}
+
+    def target(X, rows):                                # only what this model is asked for is worked out
+        pairs = {key: parts[key](X, rows) for key in model.output}
+        return tuple({key: pair[i] for key, pair in pairs.items()} for i in (0, 1))
     return target if isinstance(model.output, dict) else lambda X, rows: (X,)
 
 
@@ -228,7 +234,7 @@ def words(codes, k):
 
 def markov_model(split, order, sample=20_000):
     """Probability of each base after each context of `order` bases (4^order, 4), from an even sample of training rows."""
-    rows = np.unique(np.linspace(0, len(split.X) - 1, min(sample, len(split.X))).astype(int))
+    rows = danq.even_sample(len(split.X), sample)
     counts = np.ones(4 ** (order + 1))
     for block in np.array_split(rows, -(-len(rows) // 1000)):
         word = words(base_codes(onehot(split.X[block])), order + 1)
@@ -246,7 +252,7 @@ def reconstruction(model, train, test, batch_size, dtype, probabilities=True, sa
     """
     bases = model.output["bases"] if isinstance(model.output, dict) else model.output
     encoder, decoder = encoder_of(model), keras.Model(model.get_layer("bottleneck").output, bases)
-    rows = np.unique(np.linspace(0, len(test.X) - 1, min(sample, len(test.X))).astype(int))
+    rows = danq.even_sample(len(test.X), sample)
     tables = {order: markov_model(train, order) for order in (0, 2)}
     sums = {name: np.zeros(3) for name in ("model", *tables)}                               # bases, right ones, bits
     squares, commonest = 0., tables[0][0].argmax()
@@ -300,13 +306,17 @@ def kmer_counts(X, k=KMER):
     return np.bincount(row * 4 ** k + word[word >= 0], minlength=len(X) * 4 ** k).reshape(len(X), -1).astype(np.float32)
 
 
+def code_dtype(mend):
+    """Precision in which encodings are kept: our code stays within a few units; the paper's optimiser leaves it no scale."""
+    return np.float16 if mend > 1 else np.float32
+
+
 def load_encoder(out_dir, features, mend=len(MENDS)):
     """What the forest sees: a function one-hot (n, 1000, 4) -> (n, width), and the dtype to keep it in."""
     if features == "kmer":
         return kmer_counts, np.float16                  # counts to 997: exact in float16
     encoder = encoder_of(danq.load_model(out_dir))
-    # Our code stays within a few units; what the paper's optimiser makes has no scale to rely on.
-    return lambda X: np.nan_to_num(encoder.predict_on_batch(X)), np.float16 if mend > 1 else np.float32
+    return lambda X: np.nan_to_num(encoder.predict_on_batch(X)), code_dtype(mend)
 
 
 def encode_rows(part, encode, splits, dtype, batch_size):
@@ -520,7 +530,7 @@ def train_autoencoder(args, splits, out_dir):
         model, lambda epoch: Batches(pool, args.batch_size, rebuild(model, train), args.seed, epoch),
         Batches(valid, args.batch_size, rebuild(model, valid)) if watched else None, out_dir, args.epochs,
         PATIENCE if watched else args.epochs, train.simulated, yardstick, minutes=args.checkpoint_minutes)
-    report = reconstruction(model, train, splits["test"], args.batch_size, np.float16 if watched else np.float32, not paper)
+    report = reconstruction(model, train, splits["test"], args.batch_size, code_dtype(args.mend), not paper)
     tell_reconstruction(report)
     if paper:
         print("the 2018 recipe, which failed in the paper's Fig. 3: loss 1.4e8 to 4.7e9, accuracy .2505 to .2560", flush=True)
@@ -537,7 +547,7 @@ def make_yardstick(args, splits, out_dir, sample=20_000):
         model = danq.load_model(args.danq)
         inputs, code = model.inputs, layers.Identity(name="bottleneck")(model.get_layer("dense").output)
     elif args.features == "pca":
-        rows = np.unique(np.linspace(0, len(train.X) - 1, min(sample, len(train.X))).astype(int))
+        rows = danq.even_sample(len(train.X), sample)
         X = onehot(train.X[rows]).reshape(len(rows), -1)
         pca = PCA(min(CODE, len(rows)), svd_solver="covariance_eigh").fit(X.astype(np.float32))
         inputs, project = keras.Input((danq.LENGTH, 4)), layers.Dense(pca.n_components_, name="bottleneck")
@@ -657,7 +667,7 @@ def score_elsewhere(args, out_dir):
             return {}
         train = danq.load_split(settings["data_dir"], "train", danq.packed_beside(out_dir), settings["limit"])
         report = reconstruction(danq.load_model(out_dir), train, test, args.batch_size,
-                                np.float16 if settings["mend"] > 1 else np.float32, settings["mend"] > 0)
+                                code_dtype(settings["mend"]), settings["mend"] > 0)
         tell_reconstruction(report)
         return {"reconstruction": report}
 
