@@ -25,13 +25,16 @@ import hashlib
 import itertools
 import json
 import math
+import mmap
 import os
 import platform
 import resource
 import sys
+import tempfile
 import time
 import zlib
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -159,6 +162,12 @@ def lock(folder):
 LOCKS = {}                                              # open files: closing one would let its folder go
 
 
+def claim(path, size):
+    """Take `size` bytes of disk for a file before they are written: on a full disk memory maps and HDF5 crash."""
+    with open(path, "ab") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+
+
 def write_json(path, record):
     with replacing(path) as beside:
         beside.write_text(json.dumps(record, indent=1) + "\n")
@@ -208,27 +217,26 @@ def check_layout(path, arrays):
                            f"a column for each of the {X.shape[2]} sequences of {xkey}")
 
 
-def pack_bits(tile, offset=0):
+def pack_bits(tile, offset=0, block=1 << 16):
     """Pack a 0/1 uint8 array (rows, n) eight rows to a byte, the first row at bit `offset` of its byte: (n, bytes).
 
-    Without offset equal to np.packbits(tile.T, axis=1), by eight whole-array shifts: several times faster along this axis.
+    Without offset equal to np.packbits(tile.T, axis=1), a row at a time in pieces that stay in the cache: ten times faster.
     """
     out = np.zeros((-(-(offset + len(tile)) // 8), tile.shape[1]), np.uint8)
-    for bit in range(8):
-        row = (bit - offset) % 8                        # the first row that goes to this bit
-        plane, byte = tile[row::8], (offset + row) // 8
-        out[byte:byte + len(plane)] |= plane << (7 - bit)
+    for i in range(0, tile.shape[1], block):
+        for row, bits in enumerate(tile[:, i:i + block], offset):
+            out[row // 8, i:i + block] |= bits << (7 - row % 8)
     return out.T
 
 
 def as_bits(tile, where, first):
     """Check that a tile holds 0 and 1 only and return it as uint8; `first` is its offset in the array `where`."""
-    good = tile <= 1 if tile.dtype.kind in "bu" else (tile == 0) | (tile == 1)
-    if not good.all():
-        at = np.argwhere(~good)[0]
-        place = ", ".join(str(i) for i in at + first)
-        raise BadInput(f"{where} must hold 0 and 1 only, holds {tile[tuple(at)]} at [{place}]: "
-                       f"the file is damaged or not DeepSEA's")
+    if tile.dtype.kind not in "bu" or tile.max() > 1:
+        good = (tile == 0) | (tile == 1)
+        for at in np.argwhere(~good)[:1]:
+            place = ", ".join(str(i) for i in at + first)
+            raise BadInput(f"{where} must hold 0 and 1 only, holds {tile[tuple(at)]} at [{place}]: "
+                           f"the file is damaged or not DeepSEA's")
     return tile.astype(np.uint8, copy=False)
 
 
@@ -258,10 +266,13 @@ def plan_tiles(shape, chunks, itemsize, budget):
     return spans(rows, chunk_rows, chunk_rows), spans(n, chunk_n, max(1, budget // (chunk_rows * cell)))
 
 
-def pack_array(source, wanted, path, where, budget=256 << 20):
+TILE = 128 << 20                                        # bytes of a .mat in a tile: one is packed while the next is read
+
+
+def pack_array(source, wanted, path, where, budget=TILE):
     """Stream the `wanted` sequences of source, (1000, 4, N) or (K, N), to a packed .npy of shape (len(wanted), bytes).
 
-    Memory: a tile of `budget` bytes, as much of packed bits, and HDF5's own copy of one chunk.
+    Memory: two tiles of `budget` bytes, as much of packed bits, and HDF5's own copy of one chunk.
     """
     chunks = getattr(source, "chunks", None)
     if chunks and math.prod(chunks) * source.dtype.itemsize > CHUNK_LIMIT:
@@ -271,26 +282,40 @@ def pack_array(source, wanted, path, where, budget=256 << 20):
     cells = 4 if len(source.shape) == 3 else 1
     shape = (len(wanted), -(-source.shape[0] * cells // 8))
     np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-    with open(path, "r+b") as file:                     # claim the space now: a full disk would kill a memmap later
-        os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
-    bar = progress(len(rows) * len(columns), "tile")
+    claim(path, os.path.getsize(path))
+    bar, held, done = progress(len(rows) * len(columns), "tile"), [], 0
+    for row, column, (r0, r1), tile in ahead(read_tiles(source, wanted, rows, columns)):
+        tile = as_bits(tile, where, [r0] + [0] * (len(tile.shape) - 2) + [column])
+        part = pack_bits(tile.reshape(-1, tile.shape[-1]), r0 * cells % 8)
+        if r0 * cells % 8:                              # the first byte was begun by the tile before
+            held[-1][:, -1] |= part[:, 0]
+            part = part[:, 1:]
+        held.append(part)
+        if r1 == source.shape[0] or (r1 * cells % 8 == 0 and sum(part.size for part in held) > budget):
+            done += write_columns(path, row, done, held)
+            held = []
+        if r1 == source.shape[0]:
+            done = 0
+        bar.add(1)
+
+
+def read_tiles(source, wanted, rows, columns):
+    """Yield (row of the packed array, column of source, row span, tile) for the wanted sequences of each tile."""
     for start, stop in columns:
         lo, hi = np.searchsorted(wanted, (start, stop))
-        pick, held, done = wanted[lo:hi], [], 0
+        pick = wanted[lo:hi]
         for r0, r1 in rows if hi > lo else ():
             tile = source[r0:r1, ..., pick[0]:pick[-1] + 1]
-            if len(pick) < tile.shape[-1]:
-                tile = tile[..., pick - pick[0]]
-            tile = as_bits(tile, where, [r0] + [0] * (len(tile.shape) - 2) + [pick[0]])
-            part = pack_bits(tile.reshape(-1, len(pick)), r0 * cells % 8)
-            if r0 * cells % 8:                          # the first byte was begun by the tile before
-                held[-1][:, -1] |= part[:, 0]
-                part = part[:, 1:]
-            held.append(part)
-            if r1 == source.shape[0] or (r1 * cells % 8 == 0 and sum(part.size for part in held) > budget):
-                done += write_columns(path, lo, done, held)
-                held = []
-            bar.add(1)
+            yield lo, pick[0], (r0, r1), tile[..., pick - pick[0]] if len(pick) < tile.shape[-1] else tile
+
+
+def ahead(items):
+    """Iterate over a generator, which makes the next item in a thread meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def write_columns(path, row, column, parts, block=100_000):
@@ -466,6 +491,8 @@ class Batches(keras.utils.PyDataset):
         self.target = target or (lambda X, rows: (unpack_labels(split, rows),))
         self.first, n = 0, len(split.X)                 # first: the step to begin with
         self.order = np.arange(n) if seed is None else np.random.default_rng([seed, epoch]).permutation(n)
+        if shared := keras.distribution.distribution(): # every device gets as many: a few rows of the last batch stay out
+            self.order = self.order[:n // shared.num_model_replicas * shared.num_model_replicas]
 
     def __len__(self):
         return -(-len(self.order) // self.batch_size) - self.first
@@ -609,6 +636,39 @@ def write_mat(path, split, X, Y):
 
 # ---------------------------------------------------------------- the network and its training
 
+@contextlib.contextmanager
+def precision(mixed):
+    """Layers made inside keep float32 weights and, where `mixed`, compute in bfloat16: faster on a GPU, slower on a CPU."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if mixed else before)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@contextlib.contextmanager
+def all_devices(batch_size):
+    """What is built and trained inside is data-parallel over all GPUs of the machine, where Keras' backend can do that.
+
+    Raises BadInput where the batch does not divide among them.
+    """
+    names = devices()
+    if len(names) == 1 or keras.backend.backend() != "jax":
+        if len(names) > 1:
+            print(f"one of {len(names)} devices is used: Keras shares the work out on JAX only (KERAS_BACKEND=jax)", flush=True)
+        yield
+        return
+    if batch_size % len(names):
+        raise BadInput(f"--batch-size {batch_size} does not divide among {len(names)} devices: make it a multiple of that")
+    print(f"training on {len(names)} devices, {batch_size // len(names)} sequences of a batch on each", flush=True)
+    keras.distribution.set_distribution(keras.distribution.DataParallel())
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(None)
+
+
 def trunk(x, filters=320, lstm_units=320, conv_activation="relu", lstm=True):
     """DanQ's trunk, shared with SuperQ: (B, 1000, 4) -> (B, 75 * 2 * lstm_units); without BLSTM (B, 75 * filters)."""
     x = layers.Conv1D(filters, 26, activation=conv_activation, name="motif_scan")(x)        # (B, 975, filters)
@@ -620,11 +680,12 @@ def trunk(x, filters=320, lstm_units=320, conv_activation="relu", lstm=True):
     return layers.Flatten()(x)
 
 
-def build_danq(n_labels=919, filters=320, lstm_units=320, conv_activation="relu"):
+def build_danq(n_labels=919, filters=320, lstm_units=320, conv_activation="relu", mixed=False):
     """DanQ: one-hot (B, 1000, 4) -> probabilities (B, n_labels). 46,926,479 parameters at 919 labels."""
     inputs = keras.Input((LENGTH, 4))
-    x = trunk(inputs, filters, lstm_units, conv_activation)                                 # (B, 48000)
-    x = layers.Dense(925, activation="relu", name="dense")(x)
+    with precision(mixed):
+        x = trunk(inputs, filters, lstm_units, conv_activation)                             # (B, 48000)
+        x = layers.Dense(925, activation="relu", name="dense")(x)
     return keras.Model(inputs, layers.Dense(n_labels, activation="sigmoid", name="labels")(x), name="danq")
 
 
@@ -973,18 +1034,210 @@ def write_tsv_rows(path, names):
 
 @contextlib.contextmanager
 def write_hdf5_rows(path, names):
-    kinds = {"record": h5py.string_dtype(), "start": "i8", "end": "i8", "padded": "?"}
+    kinds, margin = {"record": h5py.string_dtype(), "start": "i8", "end": "i8", "padded": "?"}, 2 << 20
+    claim(path, margin)
     with h5py.File(path, "w") as file:
+        claim(path, margin + sum(map(len, names)))
         file["labels"] = np.array(names, h5py.string_dtype())
         for key, kind in kinds.items():
             file.create_dataset(key, (0,), kind, maxshape=(None,), chunks=(4096,))
         file.create_dataset("scores", (0, len(names)), "f4", maxshape=(None, len(names)), chunks=(256, len(names)))
 
         def write(windows, P):
+            file.flush()
+            claim(path, file.id.get_filesize() + margin + 2 * P.nbytes + sum(len(window[0]) for window in windows))
             for key, column in [*zip(kinds, zip(*windows)), ("scores", P)]:
                 file[key].resize(len(file[key]) + len(P), axis=0)
                 file[key][-len(P):] = column
         yield write
+        file.flush()
+        size = file.id.get_filesize()
+    os.truncate(path, size)
+
+
+# ---------------------------------------------------------------- how fast, and in how much memory?
+
+FULL = 4_400_000                                        # training sequences of the DeepSEA bundle
+CHUNKINGS = {                                           # HDF5 chunks of (1000, 4, n) bases and (K, n) labels
+    "contiguous": lambda shape: None,
+    "whole sequences": lambda shape: (*shape[:-1], min(64, shape[-1])),
+    "whole rows": lambda shape: (1, *shape[1:]),
+    "tiles": lambda shape: (min(100, shape[0]), *shape[1:-1], min(10_000, shape[-1])),
+    "h5py's guess": lambda shape: True}
+
+
+def flops(model):
+    """Floating-point operations of one sample's forward pass: a multiplication and an addition a weight and place.
+
+    Training takes three times as many.
+    """
+    total = 0
+    for layer in model.layers:
+        for node in layer._inbound_nodes:               # a layer may be called on both strands
+            places = math.prod(node.output_tensors[0].shape[1:-1])
+            total += flops(layer) if isinstance(layer, keras.Sequential) else 2 * places * sum(
+                math.prod(weight.shape) for weight in layer.weights if len(weight.shape) > 1)
+    return total
+
+
+def random_split(folder, n, K, rate=.02, block=50_000):
+    """A packed split of n random sequences x K random labels, for measuring: it teaches nothing."""
+    rng, pair = np.random.default_rng(0), np.array([16 * a + b for a in (8, 4, 2, 1) for b in (8, 4, 2, 1)], np.uint8)
+    X, Y = (np.lib.format.open_memmap(folder / f"random_{key}.npy", "w+", np.uint8, (n, width))
+            for key, width in (("X", LENGTH // 2), ("Y", -(-K // 8))))
+    for i in range(0, n, block):
+        m = min(block, n - i)
+        X[i:i + m] = pair[rng.integers(16, size=(m, LENGTH // 2), dtype=np.uint8)]
+        Y[i:i + m] = np.packbits(rng.random((m, K), np.float32) < rate, axis=1)
+    return Split(X, Y, K, n // 2, False, True, "random")
+
+
+def write_chunked(path, split, chunking, budget=128 << 20):
+    """Write a packed split as a train.mat with HDF5 chunks of one of CHUNKINGS, gzipped where there are chunks."""
+    n = len(split.X)
+    with h5py.File(path, "w") as file:
+        for key, packed, shape in (("trainxdata", split.X, (LENGTH, 4, n)), ("traindata", split.Y, (split.n_labels, n))):
+            chunks, cells = CHUNKINGS[chunking](shape), 4 if len(shape) == 3 else 1
+            array = file.create_dataset(key, shape, "u1", chunks=chunks, **({"compression": "gzip", "compression_opts": 1} if chunks else {}))
+            rows, columns = plan_tiles(shape, array.chunks, 1, budget)
+            for (c0, c1), (r0, r1) in itertools.product(columns, rows):
+                first, last = r0 * cells // 8, -(-r1 * cells // 8)
+                bits = np.unpackbits(packed[c0:c1, first:last], axis=1)[:, r0 * cells - 8 * first:r1 * cells - 8 * first]
+                array[r0:r1, ..., c0:c1] = bits.T.reshape(r1 - r0, *shape[1:-1], c1 - c0)
+
+
+class Measured:
+    """with Measured() as it: ...; then it.seconds, and it.gb, the process's peak memory meanwhile (Linux)."""
+
+    def __enter__(self):
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")                   # forget the peak so far
+        self.started = time.time()
+        return self
+
+    def __exit__(self, *error):
+        self.seconds, self.gb = time.time() - self.started, peak_memory()
+
+
+def evict(path):
+    """Ask the system to drop a file from its page cache, so that it is read from the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def benchmark_packing(path, folder):
+    """Read train.mat tile by tile without packing, then pack it, both from the disk: (Split, a row of the table)."""
+    evict(path)
+    with Measured() as alone, open_mat(path, ("trainxdata", "traindata")) as (arrays, _):
+        check_layout(path, dict(zip(("trainxdata", "traindata"), arrays)))
+        for array in arrays:
+            plan = plan_tiles(array.shape, getattr(array, "chunks", None), array.dtype.itemsize, TILE)
+            for _ in read_tiles(array, np.arange(array.shape[-1]), *plan):
+                pass
+    evict(path)
+    with Measured() as packing:
+        split = load_split(path.parent, "train", folder)
+    n, size = len(split.X), LENGTH * 4 + split.n_labels
+    return split, {"n": n, "rate": n / packing.seconds, "gb": packing.gb, "mb_s": n * size / packing.seconds / 1e6,
+                   "beside": f"h5py alone reads {n / alone.seconds:,.0f} sequences/s", "of_it": alone.seconds / packing.seconds}
+
+
+def benchmark_feeding(batches, seconds=10.):
+    """Draw batches without a model, the files out of the page cache at first, then in it: two rows of the table."""
+    rows = {}
+    for array in (batches.split.X, batches.split.Y):
+        array._mmap.madvise(mmap.MADV_DONTNEED)         # a page that is mapped stays in the cache
+        evict(array.filename)
+    for cache in ("cold", "warm"):
+        done = 0
+        with Measured() as it:
+            for step in range(len(batches)):
+                done += len(batches[step][0])
+                if time.time() - it.started > seconds:
+                    break
+        rows[f"feeding batches of {batches.batch_size}, {cache} cache"] = {"n": done, "rate": done / it.seconds, "gb": it.gb}
+    return rows
+
+
+def benchmark_network(model, batches, seconds=20.):
+    """Train and predict for about `seconds` each: two rows of the table, after a first step that compiles."""
+    def train(steps):
+        batches.order = np.resize(batches.order, steps * batches.batch_size)
+        model.fit(batches, shuffle=False, verbose=0)
+
+    def predict(steps):
+        for step in range(steps):
+            model.predict_on_batch(batches[step % len(batches)][0])
+
+    rows, work = {}, flops(model)
+    for name, run, passes in (("training", train, 3), ("prediction", predict, 1)):
+        run(1)
+        with Measured() as trial:
+            run(3)
+        steps = max(3, round(seconds / trial.seconds * 3))
+        with Measured() as it:
+            run(steps)
+        n = steps * batches.batch_size
+        rows[f"{name}, batches of {batches.batch_size}"] = {"n": n, "rate": n / it.seconds, "gb": it.gb, "flop": passes * work}
+    return rows
+
+
+def matrix_product_rate(size=2048, times=10):
+    """Floating-point operations a second of the backend's own matrix product: the yardstick of a network's."""
+    a = keras.ops.ones((size, size))
+    run = lambda times: np.asarray([keras.ops.convert_to_numpy(keras.ops.matmul(a, a)[0, 0]) for _ in range(times)])
+    run(2)
+    with Measured() as it:
+        run(times)
+    return 2 * size ** 3 * times / it.seconds
+
+
+def tell_benchmark(rows, path, script, epochs, full=FULL):
+    """Print {what: row} as one table, with the time for the DeepSEA bundle projected, and write it to `path` as JSON."""
+    product = matrix_product_rate()
+    print(f"\n{processor()}, {os.cpu_count()} cores; {', '.join(devices())}; Keras {version('keras')} on {keras.backend.backend()}; "
+          f"{time.strftime('%F')}; matrix product {product / 1e9:,.0f} GFLOP/s\n\n"
+          f"| what | sequences/s | peak memory | {full / 1e6:.1f} million take | beside |\n|---|---|---|---|---|")
+    for name, row in rows.items():
+        passes = epochs if name.startswith("training") else 1
+        hours = row.get("full_seconds", full * passes / row["rate"]) / 3600
+        beside = [f"{row['mb_s']:,.0f} MB/s" if "mb_s" in row else "", row.get("beside", ""), f"{row['of_it']:.0%} of that" if "of_it" in row else ""]
+        if "flop" in row:
+            row |= {"flop_s": row["flop"] * row["rate"]}
+            beside.append(f"{row['flop'] / 1e9:.3f} GFLOP each: {row['flop_s'] / 1e9:,.0f} GFLOP/s, {row['flop_s'] / product:.0%} of the matrix product's")
+        row |= {"projected_hours": round(hours, 4), "projected_passes": passes}
+        print(f"| {name} | {row['rate']:,.0f} | {row['gb']:.2f} GB | "
+              + (f"{hours:,.1f} h" if hours >= 1 else f"{hours * 60:,.1f} min") + f"{f' ({passes} epochs)' if passes > 1 else ''} | "
+              + f"{', '.join(filter(None, beside))} |")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {**surroundings(script), "matrix_product_flop_s": product, "rows": rows})
+    print(f"-> {path}")
+
+
+def benchmark(args):
+    """Measure packing, feeding, training and prediction; the table -> benchmark-danq.json beside --out-dir."""
+    home, mat = packed_beside(args.out_dir).parent, Path(args.data_dir) / "train.mat"
+    home.mkdir(parents=True, exist_ok=True)
+    rows = {}
+    with tempfile.TemporaryDirectory(prefix="benchmark", dir=home) as folder:
+        folder = Path(folder)
+        if mat.is_file():
+            split, rows["packing"] = benchmark_packing(mat, folder)
+        else:
+            source = random_split(folder, 2 * (args.limit or 10_000), 919)
+            for i, name in enumerate(CHUNKINGS):
+                (folder / str(i)).mkdir()
+                write_chunked(folder / str(i) / "train.mat", source, name)
+                split, rows[f"packing, chunks: {name}"] = benchmark_packing(folder / str(i) / "train.mat", folder)
+                if not (np.array_equal(split.X, source.X) and np.array_equal(split.Y, source.Y)):
+                    raise AssertionError(f"packing is wrong for chunks: {name}")
+                (folder / str(i) / "train.mat").unlink()
+        batches = Batches(split, args.batch_size, seed=args.seed)
+        rows |= benchmark_feeding(batches)
+        with all_devices(args.batch_size):
+            rows |= benchmark_network(compiled_danq(args, split.n_labels), batches)
+    tell_benchmark(rows, home / "benchmark-danq.json", "danq.py", args.epochs)
 
 
 # ---------------------------------------------------------------- run bookkeeping and command line
@@ -1032,7 +1285,10 @@ def shared_arguments(parser, out_dir, epochs):
     add("--seed", type=seed, default=1337, help="seed of weights, dropout, shuffling and forest (default: %(default)s)")
     add("--predict", metavar="FASTA", help="annotate a FASTA file (plain or gzip) with the trained run in --out-dir, and exit")
     add("--test-data", metavar="DIR", help="score the trained run in --out-dir on the test.mat of another folder, and exit")
-    add("--output", metavar="FILE", default="predictions.tsv", help="where --predict writes: .tsv, or .h5 (default: %(default)s)")
+    add("--output", metavar="FILE", help="where --predict writes: .tsv, or .h5 (default: predictions.tsv)")
+    add("--mixed-precision", action="store_true", help="compute in bfloat16, weights in float32: faster on a GPU")
+    add("--benchmark", action="store_true", help="measure speed and memory, on train.mat of --data-dir or, where there is none, on "
+                                                 "--limit random windows (10,000), and exit")
     add("--checkpoint-minutes", type=amount, default=10., metavar="M",
         help="keep the state of training every M minutes: what a kill costs at most (default: %(default)g)")
     add("--restart", action="store_true", help="discard what a run with other arguments left in --out-dir")
@@ -1079,7 +1335,7 @@ def start_run(args, script, outputs, simulated, source, changeable=()):
     here = Path(__file__).resolve().parent
     code = "".join(ast.dump(ast.parse((here / name).read_bytes())) for name in dict.fromkeys(("danq.py", script))).encode()
     settings = {"script": script, **{key: value for key, value in vars(args).items() if key not in (
-        "restart", "reuse_encodings", "make_demo_data", "compare", "predict", "test_data", "output", "out_dir",
+        "restart", "reuse_encodings", "make_demo_data", "compare", "benchmark", "predict", "test_data", "output", "out_dir",
         "checkpoint_minutes")}}
     settings |= {"data_dir": os.path.realpath(args.data_dir), "data_files": source,
                  "code": hashlib.sha256(code).hexdigest()[:16]}
@@ -1094,13 +1350,16 @@ def start_run(args, script, outputs, simulated, source, changeable=()):
         print(f"{out_dir} is finished already: nothing to do (--restart trains again)")
         return True
     (out_dir / "summary.json").unlink(missing_ok=True)   # it marks a run finished, and this one is not yet
-    backend = keras.backend.backend()
-    write_json(record, {"settings": settings, "data": "SIMULATED" if simulated else args.data_dir,
-                        "command": [script, *sys.argv[1:]], "started": time.strftime("%F %T %z"),
-                        "device": devices(), "machine": f"{processor()}, {os.cpu_count()} cores",
-                        "versions": {"python": platform.python_version(), **{name: version(name) for name in (
-                            "keras", backend, "numpy", "h5py", "scipy", "scikit-learn")}}})
+    write_json(record, {"settings": settings, "data": "SIMULATED" if simulated else args.data_dir, **surroundings(script)})
     return False
+
+
+def surroundings(script):
+    """What a record of a run says of the command, the machine and the versions."""
+    names = "keras", keras.backend.backend(), "numpy", "h5py", "scipy", "scikit-learn"
+    return {"command": [script, *sys.argv[1:]], "started": time.strftime("%F %T %z"), "device": devices(),
+            "machine": f"{processor()}, {os.cpu_count()} cores",
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in names}}}
 
 
 def devices():
@@ -1148,12 +1407,16 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
+def compiled_danq(args, n_labels):
+    keras.utils.set_random_seed(args.seed)
+    model = build_danq(n_labels, args.filters, args.lstm_units, args.conv_activation, args.mixed_precision)
+    compile_model(model, "rmsprop", "binary_crossentropy", [keras.metrics.BinaryAccuracy(name="acc")])
+    return model
+
+
 def train_danq(args, train, valid, out_dir):
     """Build and train DanQ; leaves the best model in model.keras and returns what fit() does."""
-    keras.utils.set_random_seed(args.seed)
-    model = build_danq(train.n_labels, args.filters, args.lstm_units, args.conv_activation)
-    compile_model(model, "rmsprop", "binary_crossentropy", [keras.metrics.BinaryAccuracy(name="acc")])
-    rate = base_rates(train)
+    model, rate = compiled_danq(args, train.n_labels), base_rates(train)
     print(f"[2/3] DanQ: {model.count_params():,} parameters, {len(train.X):,} sequences, at most {args.epochs} epochs; "
           f"answering each label's base rate scores loss {entropy(rate):.4f}, answering 0 scores acc {1 - rate.mean():.4f}",
           flush=True)
@@ -1166,12 +1429,14 @@ def main(argv=None):
     args = parse_args(argv)
     if args.make_demo_data:
         return make_demo_data(args.make_demo_data, args.limit or 4000, args.seed)
+    if args.benchmark:
+        return benchmark(args)
     out_dir = Path(args.out_dir)
     if args.predict or args.test_data:
         finished_settings(out_dir, "danq.py")
         score = load_model(out_dir).predict_on_batch
         if args.predict:
-            return annotate(score, args.predict, args.output, out_dir, args.batch_size)
+            return annotate(score, args.predict, args.output or "predictions.tsv", out_dir, args.batch_size)
         return score_elsewhere(args, out_dir, score)
     started = time.time()
     print(f"[1/3] data: {args.data_dir}", flush=True)
@@ -1183,7 +1448,8 @@ def main(argv=None):
     stages = {"data": round(time.time() - started, 2)}
     train, valid, test = (splits[name] for name in SPLITS)
     if not (out_dir / "training.json").is_file():
-        write_json(out_dir / "training.json", train_danq(args, train, valid, out_dir))
+        with all_devices(args.batch_size):
+            write_json(out_dir / "training.json", train_danq(args, train, valid, out_dir))
     (out_dir / "checkpoint.npz").unlink(missing_ok=True)
     model, training = load_model(out_dir), read_json(out_dir / "training.json", "seconds", "best_epoch")
     stages["training"] = training["seconds"]
@@ -1199,7 +1465,7 @@ def main(argv=None):
         "model": "DanQ" + (f" stopped after {args.max_seconds} s" if args.max_seconds else ""), "seed": args.seed,
         "data": args.data_dir, "simulated": train.simulated, "limit": args.limit,
         "train_sequences": len(train.X), "test_windows": test.windows, "strands": test.strands, "training": training,
-        "seconds": stages, "parameters": model.count_params()})
+        "training_seconds": training["seconds_to_best"], "seconds": stages, "parameters": model.count_params()})
 
 
 def base_rates(split, sample=100_000):

@@ -108,8 +108,7 @@ stage() {
 }
 side_by_side() {
     say "side by side"
-    "$python" "$here/superq.py" --compare "${made[@]}"
-    for kind in md png; do if [[ $1$tag ]]; then mv "$RUNS/comparison.$kind" "$RUNS/comparison$1$tag.$kind"; fi; done
+    "$python" "$here/superq.py" --compare "${made[@]}" --output "$RUNS/comparison$1$tag.md"
 }
 
 if [[ $study ]]; then
@@ -132,9 +131,8 @@ for seed in $SEEDS; do
     stage superq$suffix superq.py "${superq[@]}" --seed "$seed"
     stage superq-no-labels$suffix superq.py "${superq[@]}" --seed "$seed" --label-weight 0
 done
-seconds=$("$python" -c 'import json, math, sys
-seconds = json.load(open(sys.argv[1]))["seconds"]
-print(math.ceil(sum(seconds[stage] for stage in ("autoencoder", "encodings", "forest"))))' "$RUNS/superq$tag/summary.json")
+seconds=$("$python" -c 'import json, math, sys; print(math.ceil(json.load(open(sys.argv[1]))["training_seconds"]))' \
+    "$RUNS/superq$tag/summary.json")
 say "the yardsticks: DanQ stopped after SuperQ's $seconds s; other features into the same forest"
 stage danq-stopped danq.py "${danq[@]}" --max-seconds "$seconds"
 stage danq-forest superq.py --features danq --danq "$RUNS/danq$tag" "${forest[@]}"

@@ -21,7 +21,7 @@ held-out bases rebuilt; the README's results say what the labels get.
 import argparse
 import contextlib
 import json
-import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -57,13 +57,14 @@ PAPER_LOG = {"DanQ": ".0767 / .9791 after epoch 1, 17,150 s an epoch",
 
 # ---------------------------------------------------------------- the autoencoders
 
-def build_paper(filters=320, lstm_units=320, lstm=True, softmax=False):
+def build_paper(filters=320, lstm_units=320, lstm=True, softmax=False, mixed=False):
     """The 2018 autoencoder: DanQ's trunk with a linear convolution, one dense code, one dense decoder. 27,679,060 parameters.
 
     softmax : make the four numbers of a base probabilities, the first of MENDS
     """
     inputs = keras.Input((danq.LENGTH, 4))
-    x = danq.trunk(inputs, filters, lstm_units, conv_activation=None, lstm=lstm)            # (B, 48000)
+    with danq.precision(mixed):
+        x = danq.trunk(inputs, filters, lstm_units, conv_activation=None, lstm=lstm)        # (B, 48000)
     x = layers.Dense(CODE, name="bottleneck")(x)                                            # (B, 500)
     x = layers.Dense(danq.LENGTH * 4)(x)
     x = layers.Reshape((danq.LENGTH, 4))(x)
@@ -85,7 +86,7 @@ def convolution(filters, width, layout, stride=None, **options):
         layers.Reshape((-1, filters // columns * columns))])
 
 
-def build_autoencoder(filters=128, lstm_units=32, lstm=True, n_labels=0, layout="1d", sines=True, pooled=True):
+def build_autoencoder(filters=128, lstm_units=32, lstm=True, n_labels=0, layout="1d", sines=True, pooled=True, mixed=False):
     """An autoencoder that learns: (B, 1000, 4) -> 400 digits + 100 pooled features -> bases (B, 1000, 4), composition (B, 256).
 
     The digits say what stands where: a linear convolution writes five bases, 10 bits, into two numbers, and the decoder
@@ -100,7 +101,7 @@ def build_autoencoder(filters=128, lstm_units=32, lstm=True, n_labels=0, layout=
     spread = keras.initializers.RandomNormal(stddev=1.)                 # a code that starts narrow learns to open up first
     code = layers.Flatten()(convolution(digits // steps, stride, layout, stride, kernel_initializer=spread)(inputs))
     if pooled:
-        code = layers.Concatenate()([code, pooled_features(inputs, filters, lstm_units, lstm, layout)])
+        code = layers.Concatenate()([code, pooled_features(inputs, filters, lstm_units, lstm, layout, mixed)])
     code = layers.Identity(name="bottleneck")(code)                                         # (B, 500)
 
     x = layers.Reshape((steps, digits // steps))(code[:, :digits])                          # (B, 200, 2)
@@ -118,25 +119,27 @@ def build_autoencoder(filters=128, lstm_units=32, lstm=True, n_labels=0, layout=
     return keras.Model(inputs, outputs, name="superq")
 
 
-def pooled_features(inputs, filters, lstm_units, lstm, layout):
+def pooled_features(inputs, filters, lstm_units, lstm, layout, mixed=False):
     """What the sequence is made of, on either strand: (B, 1000, 4) -> (B, 100), the same for its reverse complement."""
-    motif_scan = convolution(filters, 8, layout, activation="relu", name="motif_scan")
+    with danq.precision(mixed):
+        motif_scan = convolution(filters, 8, layout, activation="relu", name="motif_scan")
+        grammar = layers.Bidirectional(layers.LSTM(lstm_units, return_sequences=True), name="motif_grammar") if lstm else None
     scans = [motif_scan(strand) for strand in (inputs, ops.flip(inputs, (1, 2)))]           # both (B, 993, filters)
     x = [ops.log(1 + 100 * ops.add(*(layers.GlobalAveragePooling1D()(scan) for scan in scans)))]
     if lstm:
-        grammar = layers.Bidirectional(layers.LSTM(lstm_units, return_sequences=True), name="motif_grammar")
         steps = [grammar(layers.MaxPooling1D(20)(scan)) for scan in scans]                  # both (B, 49, 2 * lstm_units)
         x.append(ops.add(*(layers.GlobalAveragePooling1D()(step) for step in steps)))
     x = layers.BatchNormalization(momentum=.9)(layers.Concatenate()(x) if lstm else x[0])
     return layers.Dense(CODE - DIGITS, activation="relu", name="pooled")(layers.Dropout(.5)(x))
 
 
-def build(mend, filters=None, lstm_units=None, lstm=True, n_labels=0, layout="1d"):
-    """The autoencoder with the first `mend` of MENDS; filters and lstm_units None for its own default."""
-    sizes = {key: value for key, value in (("filters", filters), ("lstm_units", lstm_units)) if value}
-    if mend < 3:
-        return build_paper(**sizes, lstm=lstm, softmax=mend > 0)
-    return build_autoencoder(**sizes, lstm=lstm, n_labels=n_labels, layout=layout, sines=mend > 3, pooled=mend > 4)
+def build(args, n_labels=0):
+    """The autoencoder that the arguments ask for; sizes None for its own default, n_labels 0 for none that predicts labels."""
+    sizes = {key: getattr(args, key) for key in ("filters", "lstm_units") if getattr(args, key)}
+    sizes |= {"lstm": not args.no_lstm, "mixed": args.mixed_precision}
+    if args.mend < 3:
+        return build_paper(**sizes, softmax=args.mend > 0)
+    return build_autoencoder(**sizes, n_labels=n_labels, layout=args.layout, sines=args.mend > 3, pooled=args.mend > 4)
 
 
 def encoder_of(autoencoder):
@@ -189,7 +192,7 @@ def compile_autoencoder(model, mend, steps, label_weight=0.):
 
 def known_bases(X):
     """Bool (n, 1000): columns that hold exactly one base. N (none) and IUPAC-degenerate columns (several) are not scored."""
-    return X.sum(-1) == 1
+    return sum(X[..., base] for base in range(4)) == 1  # several times faster than X.sum(-1)
 
 
 def rebuild(model, split):
@@ -218,18 +221,20 @@ def rebuild(model, split):
 # ---------------------------------------------------------------- how well is DNA rebuilt?
 
 def base_codes(X):
-    """Base of each column (n, 1000) int64: index into A, G, C, T, or -1 where it is not known."""
-    return np.where(known_bases(X), X.argmax(-1), -1)
+    """Base of each column (n, 1000) int8: index into A, G, C, T, or -1 where it is not known."""
+    return np.where(known_bases(X), X[..., 1] + 2 * X[..., 2] + 3 * X[..., 3], np.uint8(255)).view(np.int8)
 
 
 def words(codes, k):
     """Base-4 number of the k-mer that ends at each position, (n, 1000 - k + 1), or -1 where it holds an unknown base."""
     n = codes.shape[1] - k + 1
-    number, known = np.zeros((len(codes), n), np.int64), np.ones((len(codes), n), bool)
+    number, known = np.zeros((len(codes), n), np.min_scalar_type(-4 ** k)), np.ones((len(codes), n), bool)
     for i in range(k):
-        number = number * 4 + codes[:, i:i + n]
+        number *= 4
+        number += codes[:, i:i + n]
         known &= codes[:, i:i + n] >= 0
-    return np.where(known, number, -1)
+    number[~known] = -1
+    return number
 
 
 def markov_model(split, order, sample=20_000):
@@ -301,9 +306,9 @@ COMPLEMENTS = complement_words()
 
 def kmer_counts(X, k=KMER):
     """Counts of the 4^k k-mers of one-hot (n, 1000, 4): (n, 256) float32, k-mers with an unknown base left out."""
-    word = words(base_codes(X), k)
-    row = np.broadcast_to(np.arange(len(X))[:, None], word.shape)[word >= 0]
-    return np.bincount(row * 4 ** k + word[word >= 0], minlength=len(X) * 4 ** k).reshape(len(X), -1).astype(np.float32)
+    bins = 4 ** k + 1                                   # the first is for those left out
+    word = words(base_codes(X), k) + np.arange(1, len(X) * bins, bins)[:, None]
+    return np.bincount(word.ravel(), minlength=len(X) * bins).reshape(len(X), bins)[:, 1:].astype(np.float32)
 
 
 def code_dtype(mend):
@@ -349,20 +354,18 @@ def write_encodings(path, encode, splits, labels, about, dtype, batch_size):
     /train/Z (N, width) of `dtype`, /train/Y (N, K) uint8, attributes windows and strands; the same for /valid and /test;
     /labels (K, 2) assay and name; attribute `about`: JSON that names model and data; attribute `seconds`.
     """
-    part, started = path.with_suffix(".part"), time.time()
+    part = path.with_suffix(".part")
     width, seconds = encode_rows(part, encode, splits, dtype, batch_size)
-    seconds -= time.time() - started
     with danq.replacing(path) as beside:
-        with open(beside, "wb") as file:                # on a full disk HDF5 crashes: ask for the space first
-            os.posix_fallocate(file.fileno(), 0, part.stat().st_size + sum(len(s.X) * s.n_labels // 4 for s in splits.values()))
-        seconds = fill_encodings(beside, part, width, splits, labels, about, dtype, seconds, started)
+        danq.claim(beside, part.stat().st_size + sum(len(s.X) * s.n_labels // 4 for s in splits.values()))
+        seconds = fill_encodings(beside, part, width, splits, labels, about, dtype, seconds)
     part.unlink()
     return seconds
 
 
-def fill_encodings(path, part, width, splits, labels, about, dtype, seconds, started, block=8192):
-    """Write the HDF5 file of write_encodings from the raw encodings in `part`."""
-    at = 0
+def fill_encodings(path, part, width, splits, labels, about, dtype, seconds, block=8192):
+    """Write the HDF5 file of write_encodings from the raw encodings in `part`, which took `seconds`; returns the sum."""
+    started, at = time.time(), 0
     with h5py.File(path, "w") as file:
         file.attrs["about"] = json.dumps(about)
         file["labels"] = np.array([label[1:] for label in labels], h5py.string_dtype())
@@ -510,33 +513,43 @@ def load_forest(path):
 
 def train_autoencoder(args, splits, out_dir):
     """Stage 1: train, report reconstruction of held-out DNA, write model.keras and, last, autoencoder.json."""
-    train, valid, paper = splits["train"], splits["valid"], not args.mend
-    keras.utils.set_random_seed(args.seed)
-    model = build(args.mend, args.filters, args.lstm_units, not args.no_lstm,
-                  train.n_labels if args.label_weight else 0, args.layout)
+    train, valid, paper, watched = splits["train"], splits["valid"], not args.mend, args.mend > 1
     pool = train
     if args.unlabelled:
         more = danq.load_unlabelled(args.unlabelled, danq.packed_beside(out_dir))
         pool = train._replace(X=danq.Joined(train.X, more, args.unlabelled_limit))
-    print(f"[1/3] autoencoder{' of the paper' * paper}: {model.count_params():,} parameters, {CODE} numbers a sequence, "
-          f"{len(pool.X):,} sequences{f', {train.n_labels} labels at weight {args.label_weight:g}' if args.label_weight else ''}, "
-          f"{'' if paper else 'at most '}{args.epochs} epochs", flush=True)
-    if 0 < args.mend < len(MENDS):
-        print("".join(f"  mend {i + 1}: {mend}\n" for i, mend in enumerate(MENDS[:args.mend])), end="", flush=True)
-    compile_autoencoder(model, args.mend, args.epochs * -(-len(pool.X) // args.batch_size), args.label_weight)
     yardstick = f" ({'always .25: loss 0.1875; ' * paper}commonest base: acc {markov_model(train, 0).max():.4f})"
-    watched = args.mend > 1
-    training = danq.fit(
-        model, lambda epoch: Batches(pool, args.batch_size, rebuild(model, train), args.seed, epoch),
-        Batches(valid, args.batch_size, rebuild(model, valid)) if watched else None, out_dir, args.epochs,
-        PATIENCE if watched else args.epochs, train.simulated, yardstick, minutes=args.checkpoint_minutes)
-    report = reconstruction(model, train, splits["test"], args.batch_size, code_dtype(args.mend), not paper)
+    with danq.all_devices(args.batch_size):
+        model = compiled_autoencoder(args, train.n_labels, len(pool.X))
+        tell_autoencoder(args, model, train.n_labels, len(pool.X))
+        training = danq.fit(
+            model, lambda epoch: Batches(pool, args.batch_size, rebuild(model, train), args.seed, epoch),
+            Batches(valid, args.batch_size, rebuild(model, valid)) if watched else None, out_dir, args.epochs,
+            PATIENCE if watched else args.epochs, train.simulated, yardstick, minutes=args.checkpoint_minutes)
+    report = reconstruction(danq.load_model(out_dir), train, splits["test"], args.batch_size, code_dtype(args.mend), not paper)
     tell_reconstruction(report)
     if paper:
         print("the 2018 recipe, which failed in the paper's Fig. 3: loss 1.4e8 to 4.7e9, accuracy .2505 to .2560", flush=True)
     danq.write_json(out_dir / "autoencoder.json", {
         "simulated": train.simulated, "training": training, "reconstruction": report, "sequences": len(pool.X),
         "parameters": model.count_params(), "peak_memory_gb": danq.peak_memory()})
+
+
+def compiled_autoencoder(args, n_labels, sequences):
+    """The autoencoder that the arguments ask for, ready to be trained on so many sequences."""
+    keras.utils.set_random_seed(args.seed)
+    model = build(args, n_labels if args.label_weight else 0)
+    compile_autoencoder(model, args.mend, args.epochs * -(-sequences // args.batch_size), args.label_weight)
+    return model
+
+
+def tell_autoencoder(args, model, n_labels, sequences):
+    paper = not args.mend
+    print(f"[1/3] autoencoder{' of the paper' * paper}: {model.count_params():,} parameters, {CODE} numbers a sequence, "
+          f"{sequences:,} sequences{f', {n_labels} labels at weight {args.label_weight:g}' if args.label_weight else ''}, "
+          f"{'' if paper else 'at most '}{args.epochs} epochs", flush=True)
+    if 0 < args.mend < len(MENDS):
+        print("".join(f"  mend {i + 1}: {mend}\n" for i, mend in enumerate(MENDS[:args.mend])), end="", flush=True)
 
 
 def make_yardstick(args, splits, out_dir, sample=20_000):
@@ -555,7 +568,7 @@ def make_yardstick(args, splits, out_dir, sample=20_000):
         project.set_weights([pca.components_.T, -pca.components_ @ pca.mean_])
     else:
         keras.utils.set_random_seed(args.seed)
-        model = build(args.mend, args.filters, args.lstm_units, not args.no_lstm, layout=args.layout)
+        model = build(args)
         inputs, code = model.inputs, model.get_layer("bottleneck").output
     model = keras.Model(inputs, code, name=f"{args.features}{'_SIMULATED' * train.simulated}")
     with danq.replacing(out_dir / "model.keras") as beside:
@@ -646,7 +659,8 @@ def fit_and_score(args, out_dir):
         "model": run_name(args), "seed": args.seed, "data": about["data"], "simulated": about["simulated"], "limit": about["limit"],
         "train_sequences": n, "test_windows": len(P), "strands": split.strands,
         "training": training, "autoencoder_sequences": about.get("sequences"), "reconstruction": about.get("reconstruction"),
-        "seconds": seconds, "peak_memory_stage1_gb": about.get("peak_memory_gb"), "parameters": about.get("parameters"),
+        "training_seconds": round(sum(seconds[stage] for stage in STAGES), 2), "seconds": seconds,
+        "peak_memory_stage1_gb": about.get("peak_memory_gb"), "parameters": about.get("parameters"),
         "subset_accuracy": float(((P >= .5) == Y).all(1).mean()), "subset_accuracy_all_zero": float((Y == 0).all(1).mean())})
 
 
@@ -674,38 +688,100 @@ def score_elsewhere(args, out_dir):
     danq.score_elsewhere(args, out_dir, score, rebuilt)
 
 
+# ---------------------------------------------------------------- how fast, and in how much memory?
+
+class Part:
+    """The first rows and columns of an HDF5 dataset, read as they are asked for."""
+
+    def __init__(self, array, rows, columns):
+        self.array, self.shape = array, (rows, columns)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        return self.array[slice(*rows.indices(len(self)))][:, :self.shape[1]]
+
+
+def benchmark_encoding(model, split, path, batch_size, sample=20_000):
+    """Encode a sample with the model's encoder; then write encodings of all rows, random ones: two rows of the table."""
+    encoder, work, rng = encoder_of(model), danq.flops(encoder_of(model)), np.random.default_rng(0)
+    few = split._replace(X=split.X[:sample], Y=split.Y[:sample])
+    rows = {}
+    for name, encode, part, flop in (("encoding", encoder.predict_on_batch, few, {"flop": work}),
+                                     ("writing encodings", lambda X: rng.standard_normal((len(X), CODE), np.float32), split, {})):
+        encode(onehot(split.X[:batch_size]))
+        with danq.Measured() as it:
+            write_encodings(path, encode, {"train": part}, [(i, "", "") for i in range(split.n_labels)], {}, np.float16, batch_size)
+        rows[name] = {"n": len(part.X), "rate": len(part.X) / it.seconds, "gb": it.gb, **flop}
+    rows["writing encodings"]["beside"] = f"float16, {path.stat().st_size / 1e9:.2f} GB with labels, every row unpacked"
+    return rows
+
+
+def benchmark_forest(path, args):
+    """Forests of half and all of the rows, labels and trees; the last row's time goes on to 4.4 million as the rows' did."""
+    rows, seconds = {}, {}
+    with h5py.File(path) as file:
+        Z, Y, (n, K), T = file["train/Z"], file["train/Y"], file["train/Y"].shape, args.forest_trees
+        for size in ((n // 4, K, T), (n // 2, K, T), (n, -(-K // 2), T), (n, K, -(-T // 2)), (n, K, T)):
+            with danq.Measured() as it:
+                forest = fit_forest(Part(Z, size[0], CODE), Part(Y, *size[:2]), size[2], args.forest_leaf, args.forest_samples,
+                                    args.forest_projections, args.seed)
+            seconds[size] = it.seconds
+            rows[f"forest, {size[2]} trees x {size[1]} labels, {size[0]:,} rows"] = {
+                "n": size[0], "rate": size[0] / it.seconds, "gb": it.gb, "seconds": it.seconds,
+                "beside": f"{it.seconds:,.0f} s, {len(forest['means']):,} leaves"}
+    if n // 2 >= args.forest_samples:                   # from here on only the leaf means' pass grows
+        last = rows[f"forest, {T} trees x {K} labels, {n:,} rows"]
+        last["full_seconds"] = it.seconds + (danq.FULL - n) * (it.seconds - seconds[n // 2, K, T]) / (n - n // 2)
+    return rows
+
+
+def benchmark(args):
+    """Measure feeding, the autoencoder, encoding and the forest; the table -> benchmark-superq.json beside --out-dir."""
+    home = danq.packed_beside(args.out_dir).parent
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="benchmark", dir=home) as folder:
+        folder = Path(folder)
+        if (Path(args.data_dir) / "train.mat").is_file():
+            split = danq.load_split(args.data_dir, "train", folder, args.limit)
+        else:
+            split = danq.random_split(folder, 2 * (args.limit or 10_000), 919)
+        with danq.all_devices(args.batch_size):
+            model = compiled_autoencoder(args, split.n_labels, len(split.X))
+            batches = Batches(split, args.batch_size, rebuild(model, split), args.seed)
+            rows = danq.benchmark_feeding(batches) | danq.benchmark_network(model, batches)
+        model.save(folder / "model.keras")
+        rows |= benchmark_encoding(danq.load_model(folder), split, folder / "encodings.h5", args.batch_size)
+        rows |= benchmark_forest(folder / "encodings.h5", args)
+    danq.tell_benchmark(rows, home / "benchmark-superq.json", "superq.py", args.epochs)
+
+
 # ---------------------------------------------------------------- side by side
 
-def compare(folders, out_dir):
-    """Set finished runs side by side: print the table, write comparison.md and comparison.png into out_dir.
+def compare(folders, output):
+    """Set finished runs side by side: print the table, write it to `output`.md and the figure to `output`.png.
 
     folders : --out-dir of finished runs, DanQ's first: its time is the unit of time. Runs of one model are one row.
     """
     runs = []
     for folder in map(Path, folders):
         danq.finished_settings(folder)
-        runs.append(danq.read_json(folder / "summary.json", "means", "training", "seconds"))
+        runs.append(danq.read_json(folder / "summary.json", "means", "training", "training_seconds", "seconds"))
     for folder, run in zip(folders, runs):
         for key in ("simulated", "limit", "labels", "train_sequences", "test_windows", "strands"):
             if run.get(key) != runs[0].get(key):
                 raise BadInput(f"{folder} cannot stand beside {folders[0]}: {key} is {run.get(key)}, not {runs[0].get(key)}")
     groups = {model: [run for run in runs if run["model"] == model] for model in dict.fromkeys(run["model"] for run in runs)}
     table = comparison_table(groups)
-    with danq.replacing(Path(out_dir) / "comparison.md") as beside:
+    with danq.replacing(output.with_suffix(".md")) as beside:
         beside.write_text(table, encoding="utf-8")
-    with danq.replacing(Path(out_dir) / "comparison.png") as beside:
+    with danq.replacing(output.with_suffix(".png")) as beside:
         draw_comparison(groups, beside)
-    print(table + f"-> {Path(out_dir) / 'comparison.md'} and comparison.png")
+    print(f"{table}-> {output.with_suffix('.md')} and {output.with_suffix('.png').name}")
 
 
 STAGES = ("autoencoder", "encodings", "forest")
-
-
-def training_seconds(run):
-    """What a run's training cost: DanQ to its best epoch; SuperQ autoencoder, encodings and forest together."""
-    if "forest" not in run["seconds"]:
-        return run["training"]["seconds_to_best"]
-    return sum(run["seconds"][stage] for stage in STAGES)
 
 
 def over_seeds(values, spread=True):
@@ -727,12 +803,12 @@ def comparison_table(groups):
     groups : {model: [summaries of its runs, which differ in their seed]}
     """
     base = next(iter(groups.values()))[0]
-    unit = np.mean([training_seconds(run) for run in next(iter(groups.values()))])
+    unit = np.mean([run["training_seconds"] for run in next(iter(groups.values()))])
     assays = list(base["means"])
     rows = [["model", *(f"{name} ({', '.join(assays[1:])})" for name in ("AUROC", "AUPRC", "F1")),
              f"training time ({', '.join(STAGES)})", f"of {base['model']}'s", "epochs (best)", "peak memory", "bases rebuilt"]]
     for model, runs in groups.items():
-        seconds, training = np.mean([training_seconds(run) for run in runs]), runs[0]["training"]
+        seconds, training = np.mean([run["training_seconds"] for run in runs]), runs[0]["training"]
         rebuilt = [run["reconstruction"]["base_accuracy"] for run in runs if run.get("reconstruction")]
         scores = lambda key: in_brackets([over_seeds([run["means"][assay][key] for run in runs], assay == assays[0])
                                           for assay in assays])
@@ -788,7 +864,7 @@ def draw_comparison(groups, path):
         axis.set(xticks=range(len(assays)), xticklabels=assays, ylabel=f"mean test {key.upper()}")
     axes[0].set_ylim(.45, 1)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=4, frameon=False)
-    seconds = [np.mean([training_seconds(run) for run in runs]) for runs in groups.values()]
+    seconds = [np.mean([run["training_seconds"] for run in runs]) for runs in groups.values()]
     bars = axes[2].barh(range(len(groups)), seconds, color=[colours[i % 20] for i in range(len(groups))])
     axes[2].bar_label(bars, fmt="{:,.0f} s")
     axes[2].invert_yaxis()
@@ -833,7 +909,8 @@ def parse_args(argv=None):
     add("--forest-projections", type=natural, default=PROJECTIONS, metavar="D",
         help="random dimensions that stand for the labels while trees grow; 0 for the labels themselves (default: %(default)s)")
     add("--reuse-encodings", action="store_true", help="fit and score the forest alone, on encodings.h5 of --out-dir")
-    add("--compare", nargs="+", metavar="DIR", help="set finished runs side by side, DanQ's first, and exit")
+    add("--compare", nargs="+", metavar="DIR",
+        help="set finished runs side by side, DanQ's first, and exit; the table goes to --output (comparison.md beside the runs)")
     args = parser.parse_args(argv)
     args.mend = 0 if args.paper else args.mend
     learns = args.features == "autoencoder"
@@ -860,11 +937,13 @@ def parse_args(argv=None):
 
 def main(argv=None):
     args = parse_args(argv)
+    if args.benchmark:
+        return benchmark(args)
     if args.compare:
-        return compare(args.compare, danq.packed_beside(args.compare[0]).parent)
+        return compare(args.compare, Path(args.output or danq.packed_beside(args.compare[0]).parent / "comparison.md"))
     out_dir = Path(args.out_dir)
     if args.predict:
-        return danq.annotate(trained_scores(out_dir), args.predict, args.output, out_dir, args.batch_size)
+        return danq.annotate(trained_scores(out_dir), args.predict, args.output or "predictions.tsv", out_dir, args.batch_size)
     if args.test_data:
         return score_elsewhere(args, out_dir)
     if args.reuse_encodings:                            # everything but the forest's arguments is as it was

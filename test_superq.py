@@ -4,6 +4,7 @@
     DEEPSEA_DATA=dir pytest test_superq.py -k data   the data tests on the first rows of real files
 """
 import csv
+import functools
 import gzip
 import itertools
 import json
@@ -13,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -232,8 +234,8 @@ def test_published_sizes():
     assert model.get_layer("dense").input.shape == (None, 48_000)
     paper = superq.build_paper()
     assert paper.count_params() == 27_679_060
-    ours = [superq.build(mend, 8, 2, lstm, layout=layout) for mend, lstm, layout in (
-        (0, False, "1d"), (1, True, "1d"), (3, True, "1d"), (4, True, "2d"), (5, True, "1d"), (5, False, "2d"))]
+    ours = [superq.build(superq.parse_args(["--filters", "8", "--lstm-units", "2", *flags.split()])) for flags in (
+        "--mend 0 --no-lstm", "--mend 1", "--mend 3", "--mend 4 --layout 2d", "--mixed-precision", "--no-lstm --layout 2d")]
     for autoencoder in (paper, superq.build_autoencoder(n_labels=919), *ours):
         assert superq.encoder_of(autoencoder).output.shape == (None, 500)
         bases = autoencoder.output["bases"] if isinstance(autoencoder.output, dict) else autoencoder.output
@@ -821,6 +823,35 @@ def test_a_full_disk_while_packing_loses_nothing(tmp_path):
     assert not list(tmp_path.rglob("*.tmp*")) and not list(tmp_path.rglob("*.npy"))
 
 
+def test_a_full_disk_while_annotating_leaves_no_half_a_file(runs, tmp_path):
+    (tmp_path / "x.fa").write_text(">a\n" + "ACGT" * 600)
+    command = shlex.join([sys.executable, str(HERE / "danq.py"), "--predict", "x.fa", "--out-dir", str(runs["danq"][0]), "--output"])
+    for name, limit in (("out.h5", 1000), ("out.h5", 2049), ("out.tsv", 1)):   # before, then after HDF5 opened it
+        run = subprocess.run(["bash", "-c", f"ulimit -f {limit}; exec {command} {name}"], capture_output=True, text=True, cwd=tmp_path)
+        assert run.returncode == 2 and run.stderr.count("\n") == 1 and f"{name}: File too large" in run.stderr, (name, limit, run)
+        assert [path.name for path in tmp_path.iterdir()] == ["x.fa"]
+
+
+def test_a_folder_that_may_not_be_written_gives_one_line(capsys):
+    """As a plain user: root may write anywhere."""
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "data").mkdir()
+        write_data(Path(folder) / "data")
+        for name, mode in (("sealed", 0o555), ("open", 0o777), ("open/run", 0o555)):
+            (Path(folder) / name).mkdir()
+            (Path(folder) / name).chmod(mode)
+        Path(folder).chmod(0o755)
+        try:
+            if user == 0:
+                os.seteuid(65534)
+            for out, says in (("sealed/run", "sealed/packed: Permission denied"), ("open/run", r"open/run/\.lock: Permission denied")):
+                check_one_line(lambda: danq.main(["--data-dir", f"{folder}/data", "--out-dir", f"{folder}/{out}"]), capsys, says)
+            check_one_line(lambda: danq.main(["--make-demo-data", f"{folder}/sealed/demo"]), capsys, "sealed/.demo.tmp: Permission denied")
+        finally:
+            os.seteuid(user)
+
+
 # ---------------------------------------------------------------- nothing lost
 
 class Killed(BaseException):
@@ -1184,6 +1215,88 @@ def test_results_do_not_depend_on_the_number_of_threads(runs, tmp_path):
         with joblib.parallel_backend("threading", n_jobs=jobs):
             forests.append(superq.fit_forest(Z, Y, trees=8, leaf=5))
     assert all(np.array_equal(forests[0][key], forests[1][key]) for key in forests[0])
+
+
+# ---------------------------------------------------------------- speed and memory
+
+def test_floating_point_operations_by_hand():
+    conv, blstm, dense = 975 * 26 * 4 * 5, 75 * 2 * 4 * (5 * 3 + 3 * 3), 75 * 6 * 925 + 925 * 7
+    assert danq.flops(danq.build_danq(7, 5, 3)) == 2 * (conv + blstm + dense)
+    assert 3 * danq.flops(danq.build_danq()) == pytest.approx(1.2e9, rel=.01)                   # a training step, a sample
+    scans, steps, code = 2 * 993 * 8 * 4 * 5, 2 * 49 * 2 * 4 * (5 * 3 + 3 * 3), (5 + 6) * 100
+    assert danq.flops(superq.encoder_of(superq.build_autoencoder(5, 3))) == 2 * (200 * 5 * 4 * 2 + scans + steps + code)
+
+
+def test_benchmarks_measure_every_stage(tmp_path, monkeypatch, capsys):
+    """The smallest size; the packed copies of all chunk shapes are compared to their source by the benchmark itself."""
+    monkeypatch.setattr(danq, "benchmark_network", functools.partial(danq.benchmark_network, seconds=.1))
+    tables = {}
+    for module, more in ((danq, []), (superq, ["--forest-trees", "4", "--forest-leaf", "2", "--forest-samples", "20"])):
+        module.main(["--benchmark", "--limit", "25", "--filters", "4", "--lstm-units", "2", "--batch-size", "10", "--data-dir", "none",
+                     "--out-dir", str(tmp_path / "runs" / "x"), *more])
+        record = json.loads((tmp_path / "runs" / f"benchmark-{module.__name__}.json").read_text())
+        tables[module] = record["rows"]
+        printed = capsys.readouterr().out
+        assert all(f"| {name} |" in printed and row["rate"] > 0 and row["gb"] > 0 for name, row in record["rows"].items())
+        assert record["versions"]["keras"] and record["device"] and record["matrix_product_flop_s"] > 0
+    assert [name for name in tables[danq] if name.startswith("packing")] == [f"packing, chunks: {name}" for name in danq.CHUNKINGS]
+    training = tables[danq]["training, batches of 10"]
+    assert training["projected_hours"] == pytest.approx(danq.FULL * 60 / training["rate"] / 3600, rel=1e-3)
+    assert training["flop"] == 3 * danq.flops(danq.build_danq(919, 4, 2)) and training["flop_s"] == pytest.approx(training["flop"] * training["rate"])
+    forest = tables[superq]["forest, 4 trees x 919 labels, 50 rows"]
+    half = tables[superq]["forest, 4 trees x 919 labels, 25 rows"]
+    assert forest["full_seconds"] == pytest.approx(forest["seconds"] + (danq.FULL - 50) * (forest["seconds"] - half["seconds"]) / 25)
+    assert [path.name for path in (tmp_path / "runs").iterdir() if not path.name.startswith("benchmark-")] == []
+
+
+def test_benchmark_takes_real_files(data_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(danq, "benchmark_network", lambda model, batches: {})
+    danq.main(["--benchmark", "--data-dir", str(data_dir), "--out-dir", str(tmp_path / "danq")])
+    row = json.loads((tmp_path / "benchmark-danq.json").read_text())["rows"]["packing"]
+    with h5py.File(data_dir / "train.mat") as file:
+        assert row["n"] == file["trainxdata"].shape[-1] and "h5py alone reads" in row["beside"]
+
+
+def test_mixed_precision_keeps_weights_digits_and_answers_in_float32(runs, tmp_path):
+    X = random_data(20)[0]
+    models = {}
+    for mixed in (False, True):
+        keras.utils.set_random_seed(3)
+        models[mixed] = danq.build_danq(9, 8, 4, mixed=mixed), superq.encoder_of(superq.build_autoencoder(8, 4, mixed=mixed))
+    (plain, encoder), (mixed, mixed_encoder) = models[False], models[True]
+    assert mixed.get_layer("motif_grammar").compute_dtype == "bfloat16" and {w.dtype for w in mixed.weights} == {"float32"}
+    P, Q, Z, W = (model.predict_on_batch(X) for model in (plain, mixed, encoder, mixed_encoder))
+    assert P.dtype == Q.dtype == W.dtype == np.float32 and 0 < abs(P - Q).max() < .02
+    np.testing.assert_array_equal(Z[:, :superq.DIGITS], W[:, :superq.DIGITS])
+    assert 0 < abs(Z - W).max() < .1
+    for name, module in (("danq", danq), ("superq", superq)):
+        out, _, flags = runs[name]
+        module.main([*flags, "--out-dir", str(tmp_path / name), "--mixed-precision"])
+        losses = [[float(row["loss"]) for row in csv.DictReader(open(folder / "history.csv"))] for folder in (out, tmp_path / name)]
+        np.testing.assert_allclose(losses[0], losses[1], rtol=.02)
+
+
+def test_two_devices_train_as_one_does(data_dir, tmp_path, capsys, monkeypatch):
+    """Data-parallel on simulated devices of the CPU, which JAX has; elsewhere one line says that one device is used."""
+    monkeypatch.setattr(danq, "devices", lambda: ["gpu:0", "gpu:1", "gpu:2"])
+    monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
+    with danq.all_devices(100):
+        assert capsys.readouterr().out == "one of 3 devices is used: Keras shares the work out on JAX only (KERAS_BACKEND=jax)\n"
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(danq.BadInput, match="--batch-size 100 does not divide among 3 devices"), danq.all_devices(100):
+        pass
+    pytest.importorskip("jax")
+    for name, flags in (("danq", []), ("superq", ["--forest-trees", "4"])):
+        tables = []
+        for n in (1, 2):
+            run = subprocess.run([sys.executable, HERE / f"{name}.py", *SMALL, *flags, "--limit", "41", "--data-dir", data_dir,
+                                  "--out-dir", tmp_path / str(n) / name], capture_output=True, text=True,
+                                 env=os.environ | {"KERAS_BACKEND": "jax", "XLA_FLAGS": f"--xla_force_host_platform_device_count={n}"})
+            assert run.returncode == 0, run.stderr
+            assert ("training on 2 devices, 10 sequences of a batch on each" in run.stdout) == (n == 2)
+            with open(tmp_path / str(n) / name / "history.csv", newline="") as file:
+                tables.append([[float(row[key]) for key in ("loss", "val_loss")] for row in csv.DictReader(file)])
+        np.testing.assert_allclose(*tables, rtol=1e-4)
 
 
 # ---------------------------------------------------------------- documents
