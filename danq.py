@@ -6,10 +6,11 @@
     python danq.py --limit 8000 --epochs 4           the first 8,000 windows, both strands
     python danq.py --test-data mouse                 score runs/danq on another folder's test.mat -> runs/danq/test-mouse/
     python danq.py --predict seqs.fa --output out.tsv           annotate your own sequences with runs/danq
+    python danq.py --benchmark                       speed and memory of every stage -> runs/benchmark-danq.json
     python danq.py --make-demo-data data-demo        write a small SIMULATED data set in DeepSEA's layouts
 
-Writes args.json, history.csv (a row an epoch), model.keras (the best epoch), metrics.csv (a row a label) and
-summary.json into --out-dir, and a bit-packed copy of the data into packed/ beside it. On the whole DeepSEA bundle
+Writes args.json, history.csv (a row an epoch), model.keras (the best epoch), training.json, metrics.csv (a row a label)
+and summary.json into --out-dir, and a bit-packed copy of the data into packed/ beside it. On the whole DeepSEA bundle
 (4.4 million sequences, 919 labels) the paper reports a mean test AUROC of 0.938 after days on a 2015 GPU; on two cores of
 a 2025 server the full network trains at about 100 sequences a second.
 
@@ -87,6 +88,8 @@ simulated : bool;  source : size and time stamp of the file it was packed from
 def replacing(path):
     """Yield a path beside `path` to write to; rename it into place when all went well, remove it otherwise."""
     path = Path(path)
+    if not path.name:
+        raise BadInput(f"{path} is a folder: name a file")
     beside = path.with_name(f".{path.stem}.tmp{os.getpid()}{path.suffix}")
     try:
         with naming(path):
@@ -168,6 +171,18 @@ def claim(path, size):
         os.posix_fallocate(file.fileno(), 0, size)
 
 
+@contextlib.contextmanager
+def new_hdf5(path, size):
+    """A new HDF5 file for which `size` bytes of disk are claimed; at the end it is cut to what it holds."""
+    claim(path, size)
+    with h5py.File(path, "w") as file:
+        claim(path, size)
+        yield file
+        file.flush()
+        end = file.id.get_filesize()
+    os.truncate(path, end)
+
+
 def write_json(path, record):
     with replacing(path) as beside:
         beside.write_text(json.dumps(record, indent=1) + "\n")
@@ -229,12 +244,12 @@ def pack_bits(tile, offset=0, block=1 << 16):
     return out.T
 
 
-def as_bits(tile, where, first):
-    """Check that a tile holds 0 and 1 only and return it as uint8; `first` is its offset in the array `where`."""
+def as_bits(tile, where, row, columns):
+    """Check that a tile, from `row` on and of these columns of the array `where`, holds 0 and 1 only; return it as uint8."""
     if tile.dtype.kind not in "bu" or tile.max() > 1:
         good = (tile == 0) | (tile == 1)
         for at in np.argwhere(~good)[:1]:
-            place = ", ".join(str(i) for i in at + first)
+            place = ", ".join(map(str, [row + at[0], *at[1:-1], columns[at[-1]]]))
             raise BadInput(f"{where} must hold 0 and 1 only, holds {tile[tuple(at)]} at [{place}]: "
                            f"the file is damaged or not DeepSEA's")
     return tile.astype(np.uint8, copy=False)
@@ -284,13 +299,14 @@ def pack_array(source, wanted, path, where, budget=TILE):
     np.lib.format.open_memmap(path, "w+", np.uint8, shape)
     claim(path, os.path.getsize(path))
     bar, held, done = progress(len(rows) * len(columns), "tile"), [], 0
-    for row, column, (r0, r1), tile in ahead(read_tiles(source, wanted, rows, columns)):
-        tile = as_bits(tile, where, [r0] + [0] * (len(tile.shape) - 2) + [column])
+    for row, pick, (r0, r1), tile in ahead(read_tiles(source, wanted, rows, columns)):
+        tile = as_bits(tile, where, r0, pick)
         part = pack_bits(tile.reshape(-1, tile.shape[-1]), r0 * cells % 8)
         if r0 * cells % 8:                              # the first byte was begun by the tile before
             held[-1][:, -1] |= part[:, 0]
             part = part[:, 1:]
-        held.append(part)
+        if part.shape[1]:                               # else all its rows belonged to that byte
+            held.append(part)
         if r1 == source.shape[0] or (r1 * cells % 8 == 0 and sum(part.size for part in held) > budget):
             done += write_columns(path, row, done, held)
             held = []
@@ -300,13 +316,13 @@ def pack_array(source, wanted, path, where, budget=TILE):
 
 
 def read_tiles(source, wanted, rows, columns):
-    """Yield (row of the packed array, column of source, row span, tile) for the wanted sequences of each tile."""
+    """Yield (row of the packed array, columns of source, row span, tile) for the wanted sequences of each tile."""
     for start, stop in columns:
         lo, hi = np.searchsorted(wanted, (start, stop))
         pick = wanted[lo:hi]
         for r0, r1 in rows if hi > lo else ():
             tile = source[r0:r1, ..., pick[0]:pick[-1] + 1]
-            yield lo, pick[0], (r0, r1), tile[..., pick - pick[0]] if len(pick) < tile.shape[-1] else tile
+            yield lo, pick, (r0, r1), tile[..., pick - pick[0]] if len(pick) < tile.shape[-1] else tile
 
 
 def ahead(items):
@@ -356,7 +372,7 @@ def open_packed(note, files, source):
     try:
         facts, X, Y = json.loads(note.read_text()), *(np.load(file, mmap_mode="r") for file in files)
         return (facts, X, Y) if facts["source"] == source and len(X) == len(Y) else None
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
 
 
@@ -410,7 +426,8 @@ def load_unlabelled(path, packed_dir):
             is_mat = h5py.is_hdf5(path) or file.read(6) == b"MATLAB"
         with replacing(packed) as beside:
             (pack_unlabelled_mat if is_mat else pack_fasta)(path, beside)
-    return np.load(packed, mmap_mode="r")
+    with reading(packed, "remove it: it is made again"):
+        return np.load(packed, mmap_mode="r")
 
 
 def pack_unlabelled_mat(path, packed):
@@ -428,6 +445,7 @@ def pack_fasta(path, packed, block=1000):
     if not n:
         raise BadInput(f"{path} holds no window of {LENGTH} bases with half of them known")
     out = np.lib.format.open_memmap(packed, "w+", np.uint8, (n, LENGTH // 2))
+    claim(packed, os.path.getsize(packed))
     for i in range(0, n, block):
         X = letters_to_onehot(list(itertools.islice(windows, block)), path)
         out[i:i + len(X)] = np.packbits(X.reshape(len(X), -1), axis=1)
@@ -534,7 +552,7 @@ def load_labels(data_dir, n_labels):
     if not path.is_file():
         assay = {i: name for name, (lo, hi) in DEEPSEA_BLOCKS.items() for i in range(lo, hi)} if n_labels == 919 else {}
         return [(i, assay.get(i, "labels"), f"label_{i}") for i in range(n_labels)]
-    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+    with reading(path, "mend it or move it away"), open(path, newline="", encoding="utf-8", errors="replace") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     if [row.get("column") for row in rows] != [str(i) for i in range(n_labels)] or not all(
             row.get("assay") and row.get("name") for row in rows):
@@ -756,19 +774,9 @@ def fit(model, batches, valid, out_dir, epochs, patience, simulated=False, yards
     at, rate = keeper.at, 0.
     model.name += "_SIMULATED" * simulated
     while at["epoch"] < epochs and not finished(at, patience):
-        data, marks = batches(at["epoch"]), [time.time()]
-        data.first = at["step"]                         # the batches before are in the weights already
-        if keeper.kept:                                 # build losses, metrics and optimiser, to be overwritten
-            model.test_on_batch(*data[0])
-            model.optimizer.build(model.trainable_variables)
-        mark = keras.callbacks.LambdaCallback(on_test_begin=lambda logs=None: marks.append(time.time()))
-        logs = model.fit(data, validation_data=valid, initial_epoch=at["epoch"], epochs=at["epoch"] + 1, shuffle=False,
-                         verbose=int(sys.stdout.isatty()), callbacks=[keeper, mark]).history
-        marks.append(time.time())
-        rate = (at["step"] - data.first) * data.batch_size / (marks[1] - marks[0])
+        logs, rate = train_epoch(model, batches(at["epoch"]), valid, keeper)
         row = {"epoch": at["epoch"] + 1, "seconds": round(keeper.elapsed() - at["epoch_began"], 2)}
-        logs |= {key.replace("bases_acc", "acc"): value for key, value in logs.items()}     # SuperQ has two outputs
-        row |= {key: logs[key][0] if key in logs else "" for key in ("loss", "acc", "val_loss", "val_acc")}
+        row |= {key: logs.get(key, "") for key in ("loss", "acc", "val_loss", "val_acc")}
         at["history"].append(row | ({"data": "SIMULATED"} if simulated else {}))
         improved = not valid or row["val_loss"] < at["best"]
         if improved:
@@ -791,6 +799,21 @@ def fit(model, batches, valid, out_dir, epochs, patience, simulated=False, yards
     seconds = [row["seconds"] for row in at["history"]]
     return {"epochs": len(seconds), "best_epoch": at["best_epoch"], "seconds": round(sum(seconds), 2),
             "seconds_to_best": round(sum(seconds[:at["best_epoch"]]), 2), "samples_per_s": round(rate, 1)}
+
+
+def train_epoch(model, data, valid, keeper):
+    """One epoch, or what a kill left of it: losses and accuracies {name: number}, and training sequences a second."""
+    at, marks = keeper.at, [time.time()]
+    data.first = at["step"]                             # the batches before are in the weights already
+    if keeper.kept:                                     # build losses, metrics and optimiser, to be overwritten
+        model.test_on_batch(*data[0])
+        model.optimizer.build(model.trainable_variables)
+    mark = keras.callbacks.LambdaCallback(on_test_begin=lambda logs=None: marks.append(time.time()))
+    logs = model.fit(data, validation_data=valid, initial_epoch=at["epoch"], epochs=at["epoch"] + 1, shuffle=False,
+                     verbose=int(sys.stdout.isatty()), callbacks=[keeper, mark]).history
+    marks.append(time.time())
+    rate = (at["step"] - data.first) * data.batch_size / (marks[1] - marks[0])
+    return {key.replace("bases_acc", "acc"): values[0] for key, values in logs.items()}, rate       # SuperQ's outputs have names
 
 
 def finished(at, patience):
@@ -826,13 +849,14 @@ def score_elsewhere(args, out_dir, score, more=lambda test: {}):
         np.empty((test.windows, 0))
     rows, means = evaluate(P, unpack_labels(test, slice(test.windows))[:, there], [theirs[i] for i in there],
                            [float(trained[i]["threshold"]) for i in ours])
-    summary = read_json(out_dir / "summary.json")
+    summary = read_json(out_dir / "summary.json", "peak_memory_gb")
+    memory = max(summary["peak_memory_gb"], summary.get("peak_memory_stage1_gb") or 0)
     target = out_dir / f"test-{name}"
     target.mkdir(exist_ok=True)
     (target / "summary.json").unlink(missing_ok=True)
     write_json(target / "args.json", read_json(out_dir / "args.json"))
-    finish_run(target, rows, means, summary | {
-        "data": str(folder), "limit": args.limit, "test_windows": test.windows, "strands": test.strands,
+    finish_run(target, rows, means, {key: value for key, value in summary.items() if not key.startswith("subset_")} | {
+        "data": str(folder), "peak_memory_stage1_gb": memory, "limit": args.limit, "test_windows": test.windows, "strands": test.strands,
         "simulated": summary["simulated"] or test.simulated, **more(test)})
 
 
@@ -940,7 +964,7 @@ def fasta_pieces(path):
         try:
             for part in iter(lambda: file.readline(1 << 20), b""):
                 if fresh and part.startswith(b">"):
-                    number, name = number + 1, (part[1:].split() or [b"unnamed"])[0].decode(errors="replace")
+                    number, name = number + 1, (part[1:].split() or [b"unnamed"])[0].decode(errors="replace").replace("\0", "?")
                 elif name is not None:
                     yield number, name, part.translate(None, b" \t\r\n").upper()
                 elif part.strip():
@@ -1035,9 +1059,7 @@ def write_tsv_rows(path, names):
 @contextlib.contextmanager
 def write_hdf5_rows(path, names):
     kinds, margin = {"record": h5py.string_dtype(), "start": "i8", "end": "i8", "padded": "?"}, 2 << 20
-    claim(path, margin)
-    with h5py.File(path, "w") as file:
-        claim(path, margin + sum(map(len, names)))
+    with new_hdf5(path, margin + sum(map(len, names))) as file:
         file["labels"] = np.array(names, h5py.string_dtype())
         for key, kind in kinds.items():
             file.create_dataset(key, (0,), kind, maxshape=(None,), chunks=(4096,))
@@ -1050,9 +1072,6 @@ def write_hdf5_rows(path, names):
                 file[key].resize(len(file[key]) + len(P), axis=0)
                 file[key][-len(P):] = column
         yield write
-        file.flush()
-        size = file.id.get_filesize()
-    os.truncate(path, size)
 
 
 # ---------------------------------------------------------------- how fast, and in how much memory?
@@ -1085,21 +1104,23 @@ def random_split(folder, n, K, rate=.02, block=50_000):
     rng, pair = np.random.default_rng(0), np.array([16 * a + b for a in (8, 4, 2, 1) for b in (8, 4, 2, 1)], np.uint8)
     X, Y = (np.lib.format.open_memmap(folder / f"random_{key}.npy", "w+", np.uint8, (n, width))
             for key, width in (("X", LENGTH // 2), ("Y", -(-K // 8))))
+    for array in (X, Y):
+        claim(array.filename, os.path.getsize(array.filename))
     for i in range(0, n, block):
         m = min(block, n - i)
         X[i:i + m] = pair[rng.integers(16, size=(m, LENGTH // 2), dtype=np.uint8)]
         Y[i:i + m] = np.packbits(rng.random((m, K), np.float32) < rate, axis=1)
-    return Split(X, Y, K, n // 2, False, True, "random")
+    return Split(X, Y, K, n, False, True, "random")
 
 
-def write_chunked(path, split, chunking, budget=128 << 20):
+def write_chunked(path, split, chunking):
     """Write a packed split as a train.mat with HDF5 chunks of one of CHUNKINGS, gzipped where there are chunks."""
     n = len(split.X)
     with h5py.File(path, "w") as file:
         for key, packed, shape in (("trainxdata", split.X, (LENGTH, 4, n)), ("traindata", split.Y, (split.n_labels, n))):
             chunks, cells = CHUNKINGS[chunking](shape), 4 if len(shape) == 3 else 1
             array = file.create_dataset(key, shape, "u1", chunks=chunks, **({"compression": "gzip", "compression_opts": 1} if chunks else {}))
-            rows, columns = plan_tiles(shape, array.chunks, 1, budget)
+            rows, columns = plan_tiles(shape, array.chunks, 1, TILE)
             for (c0, c1), (r0, r1) in itertools.product(columns, rows):
                 first, last = r0 * cells // 8, -(-r1 * cells // 8)
                 bits = np.unpackbits(packed[c0:c1, first:last], axis=1)[:, r0 * cells - 8 * first:r1 * cells - 8 * first]
@@ -1128,9 +1149,10 @@ def evict(path):
 
 def benchmark_packing(path, folder):
     """Read train.mat tile by tile without packing, then pack it, both from the disk: (Split, a row of the table)."""
+    keys = "trainxdata", "traindata"
     evict(path)
-    with Measured() as alone, open_mat(path, ("trainxdata", "traindata")) as (arrays, _):
-        check_layout(path, dict(zip(("trainxdata", "traindata"), arrays)))
+    with Measured() as alone, open_mat(path, keys) as (arrays, _):
+        check_layout(path, dict(zip(keys, arrays)))
         for array in arrays:
             plan = plan_tiles(array.shape, getattr(array, "chunks", None), array.dtype.itemsize, TILE)
             for _ in read_tiles(array, np.arange(array.shape[-1]), *plan):
@@ -1149,28 +1171,31 @@ def benchmark_feeding(batches, seconds=10.):
     for array in (batches.split.X, batches.split.Y):
         array._mmap.madvise(mmap.MADV_DONTNEED)         # a page that is mapped stays in the cache
         evict(array.filename)
+    steps = range(len(batches))
     for cache in ("cold", "warm"):
         done = 0
         with Measured() as it:
-            for step in range(len(batches)):
+            for step in steps:
                 done += len(batches[step][0])
                 if time.time() - it.started > seconds:
                     break
+        steps = steps[:step + 1]                        # the warm pass reads what the cold one did
         rows[f"feeding batches of {batches.batch_size}, {cache} cache"] = {"n": done, "rate": done / it.seconds, "gb": it.gb}
     return rows
 
 
 def benchmark_network(model, batches, seconds=20.):
     """Train and predict for about `seconds` each: two rows of the table, after a first step that compiles."""
+    order, size, rows, work = batches.order, batches.batch_size, {}, flops(model)
+
     def train(steps):
-        batches.order = np.resize(batches.order, steps * batches.batch_size)
+        batches.order = np.resize(order, steps * size)
         model.fit(batches, shuffle=False, verbose=0)
 
     def predict(steps):
         for step in range(steps):
-            model.predict_on_batch(batches[step % len(batches)][0])
+            model.predict_on_batch(onehot(batches.split.X[np.resize(np.roll(order, -step * size), size)]))
 
-    rows, work = {}, flops(model)
     for name, run, passes in (("training", train, 3), ("prediction", predict, 1)):
         run(1)
         with Measured() as trial:
@@ -1178,8 +1203,8 @@ def benchmark_network(model, batches, seconds=20.):
         steps = max(3, round(seconds / trial.seconds * 3))
         with Measured() as it:
             run(steps)
-        n = steps * batches.batch_size
-        rows[f"{name}, batches of {batches.batch_size}"] = {"n": n, "rate": n / it.seconds, "gb": it.gb, "flop": passes * work}
+        n = steps * size
+        rows[f"{name}, batches of {size}"] = {"n": n, "rate": n / it.seconds, "gb": it.gb, "flop": passes * work}
     return rows
 
 
@@ -1193,24 +1218,24 @@ def matrix_product_rate(size=2048, times=10):
     return 2 * size ** 3 * times / it.seconds
 
 
-def tell_benchmark(rows, path, script, epochs, full=FULL):
+def tell_benchmark(rows, path, script, epochs):
     """Print {what: row} as one table, with the time for the DeepSEA bundle projected, and write it to `path` as JSON."""
     product = matrix_product_rate()
     print(f"\n{processor()}, {os.cpu_count()} cores; {', '.join(devices())}; Keras {version('keras')} on {keras.backend.backend()}; "
           f"{time.strftime('%F')}; matrix product {product / 1e9:,.0f} GFLOP/s\n\n"
-          f"| what | sequences/s | peak memory | {full / 1e6:.1f} million take | beside |\n|---|---|---|---|---|")
+          f"| what | sequences/s | peak memory | {FULL / 1e6:.1f} million take | beside |\n|---|---|---|---|---|")
     for name, row in rows.items():
         passes = epochs if name.startswith("training") else 1
-        hours = row.get("full_seconds", full * passes / row["rate"]) / 3600
+        seconds = row.get("full_seconds", FULL * passes / row["rate"])         # None: not to be told from here
         beside = [f"{row['mb_s']:,.0f} MB/s" if "mb_s" in row else "", row.get("beside", ""), f"{row['of_it']:.0%} of that" if "of_it" in row else ""]
         if "flop" in row:
             row |= {"flop_s": row["flop"] * row["rate"]}
             beside.append(f"{row['flop'] / 1e9:.3f} GFLOP each: {row['flop_s'] / 1e9:,.0f} GFLOP/s, {row['flop_s'] / product:.0%} of the matrix product's")
-        row |= {"projected_hours": round(hours, 4), "projected_passes": passes}
+        row |= {"projected_seconds": seconds, "projected_passes": passes}
         print(f"| {name} | {row['rate']:,.0f} | {row['gb']:.2f} GB | "
-              + (f"{hours:,.1f} h" if hours >= 1 else f"{hours * 60:,.1f} min") + f"{f' ({passes} epochs)' if passes > 1 else ''} | "
+              + ("-" if seconds is None else f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:,.1f} min")
+              + f"{f' ({passes} epochs)' if passes > 1 else ''} | "
               + f"{', '.join(filter(None, beside))} |")
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {**surroundings(script), "matrix_product_flop_s": product, "rows": rows})
     print(f"-> {path}")
 
@@ -1285,10 +1310,11 @@ def shared_arguments(parser, out_dir, epochs):
     add("--seed", type=seed, default=1337, help="seed of weights, dropout, shuffling and forest (default: %(default)s)")
     add("--predict", metavar="FASTA", help="annotate a FASTA file (plain or gzip) with the trained run in --out-dir, and exit")
     add("--test-data", metavar="DIR", help="score the trained run in --out-dir on the test.mat of another folder, and exit")
-    add("--output", metavar="FILE", help="where --predict writes: .tsv, or .h5 (default: predictions.tsv)")
+    add("--output", metavar="FILE", 
+        help="where --predict writes, .tsv or .h5 (default: predictions.tsv); where superq.py's --compare writes")
     add("--mixed-precision", action="store_true", help="compute in bfloat16, weights in float32: faster on a GPU")
-    add("--benchmark", action="store_true", help="measure speed and memory, on train.mat of --data-dir or, where there is none, on "
-                                                 "--limit random windows (10,000), and exit")
+    add("--benchmark", action="store_true",
+        help="measure speed and memory on the whole train.mat of --data-dir, or without one on --limit random windows (10,000), and exit")
     add("--checkpoint-minutes", type=amount, default=10., metavar="M",
         help="keep the state of training every M minutes: what a kill costs at most (default: %(default)g)")
     add("--restart", action="store_true", help="discard what a run with other arguments left in --out-dir")

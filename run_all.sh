@@ -4,8 +4,8 @@
 #   machine  a GPU VM with 16 GB of RAM for the full DeepSEA bundle; any 2 cores and 4 GB for the demo
 #   time     demo: under 10 minutes on 2 CPU cores after installation; full bundle: 12 hours an epoch of DanQ on two cores
 #            (projected from 100 sequences a second), so a GPU is needed
-#   disk     demo 1 GB; full bundle about 50 GB: download and .mat files 10, packed 3, encodings 20, forests 10, room to
-#            unpack; plus 2 GB for .venv, 6 GB with CUDA
+#   disk     demo 1 GB; full bundle about 75 GB: download and .mat files 10, packed 3, encodings of seven models 42, forests 8,
+#            room to write the largest twice 10; plus 2 GB for .venv, 6 GB with CUDA
 #
 #   bash run_all.sh                                   data/*.mat if there; else download (GPU and network); else the demo
 #   DATA=dir LIMIT=8000 EPOCHS=4 bash run_all.sh      your own data, its first 8,000 windows, 4 epochs
@@ -14,8 +14,9 @@
 #
 # DATA folder of train.mat, valid.mat, test.mat; EPOCHS at most, for every network; LIMIT windows of each split;
 # SEEDS of SuperQ's runs ("1337"; several, in quotes, give mean and spread); DANQ_FLAGS, SUPERQ_FLAGS more flags for a network;
-# RUNS where results go (runs); DEEPSEA_URL where the bundle is. Relative names are taken from the folder you are in. A finished stage is skipped when this is run again; a run
-# that EPOCHS or LIMIT shrank, and the demo, live in folders of their own and never pass for a full one.
+# RUNS where results go (runs); DEEPSEA_URL where the bundle is. Relative names are taken from the folder you are in. A finished
+# stage is skipped when this is run again; a run that EPOCHS or LIMIT shrank, and the demo, live in folders of their own and never
+# pass for a full one.
 set -euo pipefail
 DATA=${DATA:-} EPOCHS=${EPOCHS:-} LIMIT=${LIMIT:-} RUNS=${RUNS:-runs} SEEDS=${SEEDS:-1337} PYTHON=${PYTHON:-python3}
 DEEPSEA_URL=${DEEPSEA_URL:-https://deepsea.princeton.edu/media/code/deepsea_train_bundle.v0.9.tar.gz}

@@ -12,6 +12,7 @@
     python superq.py --reuse-encodings --forest-trees 500       the forest alone, on the encodings of the run before
     python superq.py --predict seqs.fa --output out.tsv         annotate your own sequences with runs/superq
     python superq.py --test-data mouse               score runs/superq on another folder's test.mat -> runs/superq/test-mouse/
+    python superq.py --benchmark                     speed and memory of every stage -> runs/benchmark-superq.json
     python superq.py --compare runs/danq runs/superq runs/kmer  the table and the figure -> runs/comparison.{md,png}
 
 Writes args.json, history.csv, model.keras and autoencoder.json (stage 1), encodings.h5 (stage 2), forest.npz, metrics.csv
@@ -253,7 +254,7 @@ def reconstruction(model, train, test, batch_size, dtype, probabilities=True, sa
 
     dtype : precision in which the encodings are kept, and through which they are decoded here
     probabilities : False for the paper's linear output, which has no bits per base
-    Returns {"bases", "base_accuracy", "bits_per_base", "mse", "commonest_base", "markov_0": {...}, "markov_2": {...}}.
+    Returns {"sequences", "bases", "base_accuracy", "bits_per_base", "mse", "commonest_base", "markov_0": {...}, "markov_2": {...}}.
     """
     bases = model.output["bases"] if isinstance(model.output, dict) else model.output
     encoder, decoder = encoder_of(model), keras.Model(model.get_layer("bottleneck").output, bases)
@@ -316,7 +317,7 @@ def code_dtype(mend):
     return np.float16 if mend > 1 else np.float32
 
 
-def load_encoder(out_dir, features, mend=len(MENDS)):
+def load_encoder(out_dir, features, mend):
     """What the forest sees: a function one-hot (n, 1000, 4) -> (n, width), and the dtype to keep it in."""
     if features == "kmer":
         return kmer_counts, np.float16                  # counts to 997: exact in float16
@@ -356,31 +357,30 @@ def write_encodings(path, encode, splits, labels, about, dtype, batch_size):
     """
     part = path.with_suffix(".part")
     width, seconds = encode_rows(part, encode, splits, dtype, batch_size)
-    with danq.replacing(path) as beside:
-        danq.claim(beside, part.stat().st_size + sum(len(s.X) * s.n_labels // 4 for s in splits.values()))
-        seconds = fill_encodings(beside, part, width, splits, labels, about, dtype, seconds)
+    size = part.stat().st_size + sum(len(split.X) * split.n_labels // 4 for split in splits.values())
+    with danq.replacing(path) as beside, danq.new_hdf5(beside, size + (1 << 20)) as file:
+        started = time.time()
+        file.attrs["about"] = json.dumps(about)
+        file["labels"] = np.array([label[1:] for label in labels], h5py.string_dtype())
+        fill_encodings(file, part, width, splits, dtype)
+        file.attrs["seconds"] = seconds = round(seconds + time.time() - started, 2)
     part.unlink()
     return seconds
 
 
-def fill_encodings(path, part, width, splits, labels, about, dtype, seconds, block=8192):
-    """Write the HDF5 file of write_encodings from the raw encodings in `part`, which took `seconds`; returns the sum."""
-    started, at = time.time(), 0
-    with h5py.File(path, "w") as file:
-        file.attrs["about"] = json.dumps(about)
-        file["labels"] = np.array([label[1:] for label in labels], h5py.string_dtype())
-        for name, split in splits.items():
-            group, n = file.create_group(name), len(split.X)
-            group.attrs.update(windows=split.windows, strands=split.strands)
-            group.create_dataset("Z", (n, width), dtype, chunks=(min(n, 256), width), fletcher32=True)
-            group.create_dataset("Y", (n, split.n_labels), "u1", chunks=(min(n, 1024), split.n_labels), compression="gzip")
-            for i in range(0, n, block):
-                rows = slice(i, min(i + block, n))
-                group["Z"][rows] = np.fromfile(part, dtype, (rows.stop - i) * width, offset=at).reshape(-1, width)
-                group["Y"][rows] = unpack_labels(split, rows)
-                at += (rows.stop - i) * width * np.dtype(dtype).itemsize
-        file.attrs["seconds"] = seconds = round(seconds + time.time() - started, 2)
-    return seconds
+def fill_encodings(file, part, width, splits, dtype, block=8192):
+    """Copy the raw encodings in `part`, and the labels, into the HDF5 file of write_encodings."""
+    at = 0
+    for name, split in splits.items():
+        group, n = file.create_group(name), len(split.X)
+        group.attrs.update(windows=split.windows, strands=split.strands)
+        group.create_dataset("Z", (n, width), dtype, chunks=(min(n, 256), width), fletcher32=True)
+        group.create_dataset("Y", (n, split.n_labels), "u1", chunks=(min(n, 1024), split.n_labels), compression="gzip")
+        for i in range(0, n, block):
+            rows = slice(i, min(i + block, n))
+            group["Z"][rows] = np.fromfile(part, dtype, (rows.stop - i) * width, offset=at).reshape(-1, width)
+            group["Y"][rows] = unpack_labels(split, rows)
+            at += (rows.stop - i) * width * np.dtype(dtype).itemsize
 
 
 # ---------------------------------------------------------------- a random forest for many labels
@@ -703,9 +703,9 @@ class Part:
         return self.array[slice(*rows.indices(len(self)))][:, :self.shape[1]]
 
 
-def benchmark_encoding(model, split, path, batch_size, sample=20_000):
-    """Encode a sample with the model's encoder; then write encodings of all rows, random ones: two rows of the table."""
-    encoder, work, rng = encoder_of(model), danq.flops(encoder_of(model)), np.random.default_rng(0)
+def benchmark_encoding(encoder, work, split, path, batch_size, sample=20_000):
+    """Encode a sample, `work` operations each; then write encodings of all rows, random ones: two rows of the table."""
+    rng = np.random.default_rng(0)
     few = split._replace(X=split.X[:sample], Y=split.Y[:sample])
     rows = {}
     for name, encode, part, flop in (("encoding", encoder.predict_on_batch, few, {"flop": work}),
@@ -719,21 +719,25 @@ def benchmark_encoding(model, split, path, batch_size, sample=20_000):
 
 
 def benchmark_forest(path, args):
-    """Forests of half and all of the rows, labels and trees; the last row's time goes on to 4.4 million as the rows' did."""
+    """Forests of a quarter, half and all of the rows, half and all of the labels and trees: rows of the table.
+
+    Growing stops at --forest-samples rows. From twice as many on, the time for 4.4 million is told from the last two sizes.
+    """
     rows, seconds = {}, {}
     with h5py.File(path) as file:
         Z, Y, (n, K), T = file["train/Z"], file["train/Y"], file["train/Y"].shape, args.forest_trees
-        for size in ((n // 4, K, T), (n // 2, K, T), (n, -(-K // 2), T), (n, K, -(-T // 2)), (n, K, T)):
+        for size in ((-(-n // 4), K, T), (-(-n // 2), K, T), (n, -(-K // 2), T), (n, K, -(-T // 2)), (n, K, T)):
             with danq.Measured() as it:
                 forest = fit_forest(Part(Z, size[0], CODE), Part(Y, *size[:2]), size[2], args.forest_leaf, args.forest_samples,
                                     args.forest_projections, args.seed)
             seconds[size] = it.seconds
             rows[f"forest, {size[2]} trees x {size[1]} labels, {size[0]:,} rows"] = {
-                "n": size[0], "rate": size[0] / it.seconds, "gb": it.gb, "seconds": it.seconds,
+                "n": size[0], "rate": size[0] / it.seconds, "gb": it.gb, "seconds": it.seconds, "full_seconds": None,
                 "beside": f"{it.seconds:,.0f} s, {len(forest['means']):,} leaves"}
-    if n // 2 >= args.forest_samples:                   # from here on only the leaf means' pass grows
-        last = rows[f"forest, {T} trees x {K} labels, {n:,} rows"]
-        last["full_seconds"] = it.seconds + (danq.FULL - n) * (it.seconds - seconds[n // 2, K, T]) / (n - n // 2)
+    half = -(-n // 2)
+    if half >= args.forest_samples:                     # from here on only the leaf means' pass grows
+        rows[f"forest, {T} trees x {K} labels, {n:,} rows"]["full_seconds"] = \
+            it.seconds + (danq.FULL - n) * (it.seconds - seconds[half, K, T]) / (n - half)
     return rows
 
 
@@ -744,15 +748,16 @@ def benchmark(args):
     with tempfile.TemporaryDirectory(prefix="benchmark", dir=home) as folder:
         folder = Path(folder)
         if (Path(args.data_dir) / "train.mat").is_file():
-            split = danq.load_split(args.data_dir, "train", folder, args.limit)
+            split = danq.load_split(args.data_dir, "train", folder)
         else:
             split = danq.random_split(folder, 2 * (args.limit or 10_000), 919)
         with danq.all_devices(args.batch_size):
             model = compiled_autoencoder(args, split.n_labels, len(split.X))
             batches = Batches(split, args.batch_size, rebuild(model, split), args.seed)
             rows = danq.benchmark_feeding(batches) | danq.benchmark_network(model, batches)
-        model.save(folder / "model.keras")
-        rows |= benchmark_encoding(danq.load_model(folder), split, folder / "encodings.h5", args.batch_size)
+        model.save(folder / "model.keras")              # to go on with one device
+        rows |= benchmark_encoding(encoder_of(danq.load_model(folder)), danq.flops(encoder_of(model)), split,
+                                   folder / "encodings.h5", args.batch_size)
         rows |= benchmark_forest(folder / "encodings.h5", args)
     danq.tell_benchmark(rows, home / "benchmark-superq.json", "superq.py", args.epochs)
 
@@ -762,23 +767,27 @@ def benchmark(args):
 def compare(folders, output):
     """Set finished runs side by side: print the table, write it to `output`.md and the figure to `output`.png.
 
-    folders : --out-dir of finished runs, DanQ's first: its time is the unit of time. Runs of one model are one row.
+    folders : --out-dir of finished runs, DanQ's first: its time is the unit of time. Runs of one model that differ in
+    their seed alone are one row; those that differ in more go by their folders.
     """
-    runs = []
+    runs, settings = [], []
     for folder in map(Path, folders):
-        danq.finished_settings(folder)
+        settings.append({key: value for key, value in danq.finished_settings(folder).items() if key not in ("seed", "code")})
         runs.append(danq.read_json(folder / "summary.json", "means", "training", "training_seconds", "seconds"))
     for folder, run in zip(folders, runs):
         for key in ("simulated", "limit", "labels", "train_sequences", "test_windows", "strands"):
             if run.get(key) != runs[0].get(key):
                 raise BadInput(f"{folder} cannot stand beside {folders[0]}: {key} is {run.get(key)}, not {runs[0].get(key)}")
-    groups = {model: [run for run in runs if run["model"] == model] for model in dict.fromkeys(run["model"] for run in runs)}
+    groups, name = {}, str(output).removesuffix(".md").removesuffix(".png")
+    for folder, run, own in zip(folders, runs, settings):
+        alike = all(other == own for model, other in zip((run["model"] for run in runs), settings) if model == run["model"])
+        groups.setdefault(run["model"] if alike else f"{run['model']} [{Path(folder).name}]", []).append(run)
     table = comparison_table(groups)
-    with danq.replacing(output.with_suffix(".md")) as beside:
+    with danq.replacing(f"{name}.md") as beside:
         beside.write_text(table, encoding="utf-8")
-    with danq.replacing(output.with_suffix(".png")) as beside:
+    with danq.replacing(f"{name}.png") as beside:
         draw_comparison(groups, beside)
-    print(f"{table}-> {output.with_suffix('.md')} and {output.with_suffix('.png').name}")
+    print(f"{table}-> {name}.md and {name}.png")
 
 
 STAGES = ("autoencoder", "encodings", "forest")

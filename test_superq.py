@@ -153,6 +153,14 @@ def test_tiles_cover_once_within_budget_and_read_chunks_once(shape, chunks):
         assert all(start % chunks[0] == 0 for start, _ in rows) and all(start % chunks[-1] == 0 for start, _ in columns)
 
 
+@pytest.mark.parametrize("chunk_rows", (1, 3, 5, 8))
+def test_rows_of_chunks_that_share_a_byte(tmp_path, chunk_rows):
+    Y = random_data(K=19)[1].T
+    with h5py.File(tmp_path / "y.h5", "w") as file:
+        danq.pack_array(file.create_dataset("Y", data=Y, chunks=(chunk_rows, 60)), np.arange(60), tmp_path / "y.npy", "Y", 60 * chunk_rows)
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), np.packbits(Y.T, axis=1))
+
+
 def test_data_first_rows_are_what_the_files_hold(data_dir, tmp_path):
     for split in danq.SPLITS:
         packed = danq.load_split(data_dir, split, tmp_path, limit=7)
@@ -174,6 +182,17 @@ def test_data_packed_copy_is_reused_and_rebuilt_when_its_source_changed(tmp_path
     write_v5(tmp_path, "valid", X, Y)
     assert len(danq.load_split(tmp_path, "valid", tmp_path / "packed").X) == 40
     assert "packed" in capsys.readouterr().out
+
+
+def test_a_spoilt_packed_copy_is_made_again(tmp_path):
+    (tmp_path / "data").mkdir()
+    write_data(tmp_path / "data")
+    packed = tmp_path / "packed"
+    whole = danq.load_split(tmp_path / "data", "train", packed)
+    for spoil in (lambda: next(packed.rglob("train_X.npy")).write_bytes(b""), lambda: next(packed.rglob("train.json")).write_text("[]")):
+        spoil()
+        again = danq.load_split(tmp_path / "data", "train", packed)
+        assert (again.X == danq.load_split(tmp_path / "data", "train", tmp_path / "other").X).all() and again.windows == whole.windows
 
 
 def test_data_whose_halves_are_no_strands_is_scored_without_averaging(tmp_path):
@@ -557,6 +576,19 @@ def test_seeds_become_mean_and_spread(runs, tmp_path, capsys):
         (tmp_path / str(i) / "args.json").write_bytes((runs["kmer"][0] / "args.json").read_bytes())
     superq.main(["--compare", *(str(tmp_path / str(i)) for i in range(3))])
     assert "4-mers -> forest (3 seeds)" in (printed := capsys.readouterr().out) and "| 0.7333 ± 0.1528 (" in printed
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_rows_of_their_own(runs, tmp_path, capsys):
+    for i, change in enumerate(({"seed": 1}, {"seed": 2}, {"seed": 2, "forest_trees": 9})):
+        (tmp_path / str(i)).mkdir()
+        shutil.copy(runs["kmer"][0] / "summary.json", tmp_path / str(i))
+        record = json.loads((runs["kmer"][0] / "args.json").read_text())
+        (tmp_path / str(i) / "args.json").write_text(json.dumps(record | {"settings": record["settings"] | change}))
+    superq.main(["--compare", str(tmp_path / "0"), str(tmp_path / "1"), "--output", str(tmp_path / "seeds.v1")])
+    assert "4-mers -> forest (2 seeds) |" in capsys.readouterr().out and (tmp_path / "seeds.v1.png").is_file()
+    superq.main(["--compare", *(str(tmp_path / str(i)) for i in range(3)), "--output", str(tmp_path / "all.md")])
+    assert [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines() if "forest [" in line and line[0] == "|"] == [
+        f"4-mers -> forest [{i}]" for i in range(3)] and (tmp_path / "all.md").is_file()
 
 
 def test_foreign_data_are_scored_by_label_name(runs, data_dir, tmp_path, capsys):
