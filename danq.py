@@ -1220,22 +1220,24 @@ def matrix_product_rate(size=2048, times=10):
 
 def tell_benchmark(rows, path, script, epochs):
     """Print {what: row} as one table, with the time for the DeepSEA bundle projected, and write it to `path` as JSON."""
-    product = matrix_product_rate()
+    product, training = matrix_product_rate(), [row["rate"] for name, row in rows.items() if name.startswith("training")]
     print(f"\n{processor()}, {os.cpu_count()} cores; {', '.join(devices())}; Keras {version('keras')} on {keras.backend.backend()}; "
           f"{time.strftime('%F')}; matrix product {product / 1e9:,.0f} GFLOP/s\n\n"
           f"| what | sequences/s | peak memory | {FULL / 1e6:.1f} million take | beside |\n|---|---|---|---|---|")
     for name, row in rows.items():
-        passes = epochs if name.startswith("training") else 1
-        seconds = row.get("full_seconds", FULL * passes / row["rate"])         # None: not to be told from here
-        beside = [f"{row['mb_s']:,.0f} MB/s" if "mb_s" in row else "", row.get("beside", ""), f"{row['of_it']:.0%} of that" if "of_it" in row else ""]
+        passes, notes = epochs if name.startswith("training") else 1, [row.get("beside")]
+        if "of_it" in row:
+            notes.append(f"{row['of_it']:.0%} of that, {row['mb_s']:,.0f} MB/s")
+        if name.startswith("feeding") and training:
+            notes.append(f"{row['rate'] / training[0]:,.0f} times the training's rate")
         if "flop" in row:
-            row |= {"flop_s": row["flop"] * row["rate"]}
-            beside.append(f"{row['flop'] / 1e9:.3f} GFLOP each: {row['flop_s'] / 1e9:,.0f} GFLOP/s, {row['flop_s'] / product:.0%} of the matrix product's")
-        row |= {"projected_seconds": seconds, "projected_passes": passes}
-        print(f"| {name} | {row['rate']:,.0f} | {row['gb']:.2f} GB | "
-              + ("-" if seconds is None else f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:,.1f} min")
-              + f"{f' ({passes} epochs)' if passes > 1 else ''} | "
-              + f"{', '.join(filter(None, beside))} |")
+            row["flop_s"] = row["flop"] * row["rate"]
+            notes.append(f"{row['flop'] / 1e9:.3f} GFLOP each: {row['flop_s'] / 1e9:,.0f} GFLOP/s, "
+                         f"{row['flop_s'] / product:.0%} of the matrix product's")
+        row["projected_seconds"] = seconds = row.get("full_seconds", FULL * passes / row["rate"])
+        span = "-" if seconds is None else f"{seconds / 60:,.1f} min" if seconds < 3600 else f"{seconds / 3600:,.1f} h"
+        print(f"| {name} | {row['rate']:,.0f} | {row['gb']:.2f} GB | {span}{f' ({passes} epochs)' if passes > 1 else ''} | "
+              f"{', '.join(filter(None, notes))} |")
     write_json(path, {**surroundings(script), "matrix_product_flop_s": product, "rows": rows})
     print(f"-> {path}")
 
