@@ -504,7 +504,7 @@ class Batches(keras.utils.PyDataset):
     """
 
     def __init__(self, split, batch_size, target=None, seed=None, epoch=0):
-        super().__init__()
+        super().__init__(workers=2)                     # with one, TensorFlow may idle for up to a minute as an epoch ends
         self.split, self.batch_size = split, batch_size
         self.target = target or (lambda X, rows: (unpack_labels(split, rows),))
         self.first, n = 0, len(split.X)                 # first: the step to begin with
