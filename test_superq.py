@@ -1205,11 +1205,11 @@ def test_a_loop_of_links_and_a_vanished_folder_give_one_line(runs, tmp_path, cap
 def test_a_full_disk_at_each_stage_keeps_what_was_made(runs, tmp_path):
     """Files of so many kB at most: the encodings do not fit, then their HDF5 file, then the trees; at last all does."""
     _, _, flags = runs["kmer"]
-    flags = [*flags, "--forest-trees", "60", "--out-dir"]
+    flags = [*flags, "--forest-trees", "100", "--out-dir"]
     superq.main([*flags, str(runs["kmer"][0].parent / "kmer-whole")])
     out = runs["kmer"][0].parent / "kmer-full-disk"     # beside packed data, which are there
     command = shlex.join([sys.executable, str(HERE / "superq.py"), *flags, str(out)])
-    for limit, says in ((20, "encodings.part: File too large"), (90, "encodings.h5"), (250, "forest-part0.npz: File too large")):
+    for limit, says in ((20, "encodings.part: File too large"), (90, "encodings.h5"), (1300, "forest-part0.npz: File too large")):
         run = subprocess.run(["bash", "-c", f"ulimit -f {limit}; exec {command}"], capture_output=True, text=True)
         assert run.returncode == 2 and run.stderr.count("\n") == 1 and says in run.stderr, (limit, run.stderr)
         assert not list(out.glob(".*.tmp*")), limit
