@@ -1,6 +1,6 @@
 """Tests of danq.py and superq.py: by example in letters, then by property, then both scripts small.
 
-    bash run_all.sh --test                           makes the environment, then runs this (under 5 minutes on 2 cores)
+    bash run_all.sh --test                           makes the environment, then runs this (about 7 minutes on 2 cores)
     DEEPSEA_DATA=dir pytest test_superq.py -k data   the data tests on the first rows of real files
 """
 import csv
