@@ -1320,7 +1320,7 @@ def shared_arguments(parser, out_dir, epochs):
     add("--seed", type=seed, default=1337, help="seed of weights, dropout, shuffling and forest (default: %(default)s)")
     add("--predict", metavar="FASTA", help="annotate a FASTA file (plain or gzip) with the trained run in --out-dir, and exit")
     add("--test-data", metavar="DIR", help="score the trained run in --out-dir on the test.mat of another folder, and exit")
-    add("--output", metavar="FILE", 
+    add("--output", metavar="FILE",
         help="where --predict writes, .tsv or .h5 (default: predictions.tsv); where superq.py's --compare writes")
     add("--mixed-precision", action="store_true", help="compute in bfloat16, weights in float32: faster on a GPU")
     add("--benchmark", action="store_true",
