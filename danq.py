@@ -656,7 +656,7 @@ def write_mat(path, split, X, Y):
 
 @contextlib.contextmanager
 def precision(mixed):
-    """Layers made inside keep float32 weights and, where `mixed`, compute in bfloat16: faster on a GPU, slower on a CPU."""
+    """Layers made inside, but for a BLSTM, compute in bfloat16 where `mixed`, their weights in float32: for GPUs, slower on a CPU."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if mixed else before)
     try:
@@ -687,13 +687,18 @@ def all_devices(batch_size):
         keras.distribution.set_distribution(None)
 
 
+def blstm(units):
+    """The BLSTM, (B, steps, features) -> (B, steps, 2 * units), in float32 always: cuDNN's kernel takes no other under JAX."""
+    return layers.Bidirectional(layers.LSTM(units, return_sequences=True, dtype="float32"), dtype="float32", name="motif_grammar")
+
+
 def trunk(x, filters=320, lstm_units=320, conv_activation="relu", lstm=True):
     """DanQ's trunk, shared with SuperQ: (B, 1000, 4) -> (B, 75 * 2 * lstm_units); without BLSTM (B, 75 * filters)."""
     x = layers.Conv1D(filters, 26, activation=conv_activation, name="motif_scan")(x)        # (B, 975, filters)
     x = layers.MaxPooling1D(13, name="motif_pool")(x)                                       # (B, 75, filters)
     x = layers.Dropout(.2)(x)
     if lstm:
-        x = layers.Bidirectional(layers.LSTM(lstm_units, return_sequences=True), name="motif_grammar")(x)
+        x = blstm(lstm_units)(x)
         x = layers.Dropout(.5)(x)                                                           # (B, 75, 2 * lstm_units)
     return layers.Flatten()(x)
 
@@ -743,12 +748,12 @@ class Checkpoint(keras.callbacks.Callback):
             self.model.reset_metrics()
         self.kept = None
 
-    def on_train_batch_end(self, step, logs=None):
-        self.at["step"] += 1
+    def on_train_batch_begin(self, step, logs=None):    # ..._end would have Keras wait for each step's loss, and a GPU idle
+        if step and time.time() - self.saved > 60 * self.minutes:
+            self.save()
         if self.max_seconds and self.elapsed() > self.max_seconds:
-            self.model.stop_training = True
-        elif time.time() - self.saved > 60 * self.minutes and step + 1 < self.params["steps"]:
-            self.save()                                 # after the last step the epoch's end will
+            self.model.stop_training = True             # after this batch
+        self.at["step"] += 1
 
     def elapsed(self):
         return self.before + time.time() - self.begun
@@ -766,7 +771,7 @@ def fit(model, batches, valid, out_dir, epochs, patience, simulated=False, yards
 
     batches : function of the epoch -> Batches;  valid : Batches, or None to train to the end and keep the last
     patience : epochs without a better validation loss before training stops
-    max_seconds : training stops at the first batch that ends later; None for no such limit
+    max_seconds : the first batch that begins later is the last; None for no such limit
     minutes : between checkpoints, from which a run that was killed goes on
     Returns a dict: epochs, best_epoch, seconds, seconds_to_best, samples_per_s. Raises BadInput where the first epoch diverges.
     """
@@ -805,7 +810,7 @@ def train_epoch(model, data, valid, keeper):
     """One epoch, or what a kill left of it: losses and accuracies {name: number}, and training sequences a second."""
     at, marks = keeper.at, [time.time()]
     data.first = at["step"]                             # the batches before are in the weights already
-    if keeper.kept:                                     # build losses, metrics and optimiser, to be overwritten
+    if not model.optimizer.built:                       # build all that has a state: fit() would, and on JAX lose the first batch
         model.test_on_batch(*data[0])
         model.optimizer.build(model.trainable_variables)
     mark = keras.callbacks.LambdaCallback(on_test_begin=lambda logs=None: marks.append(time.time()))
@@ -1438,7 +1443,7 @@ def parse_args(argv=None):
         help="linear is what the 2018 Keras port did (default: %(default)s)")
     add("--patience", type=positive, default=5,
         help="epochs without a better validation loss before stopping (default: %(default)s)")
-    add("--max-seconds", type=positive, metavar="S", help="stop training at the first batch that ends after S seconds")
+    add("--max-seconds", type=positive, metavar="S", help="stop training with the first batch that begins after S seconds")
     add("--make-demo-data", metavar="DIR", help="write a SIMULATED data set of --limit training windows (4,000) and exit")
     return parser.parse_args(argv)
 

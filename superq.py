@@ -22,8 +22,10 @@ held-out bases rebuilt; the README's results say what the labels get.
 import argparse
 import contextlib
 import json
+import os
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import danq                                             # before keras: it silences a backend's start-up chatter
@@ -124,7 +126,7 @@ def pooled_features(inputs, filters, lstm_units, lstm, layout, mixed=False):
     """What the sequence is made of, on either strand: (B, 1000, 4) -> (B, 100), the same for its reverse complement."""
     with danq.precision(mixed):
         motif_scan = convolution(filters, 8, layout, activation="relu", name="motif_scan")
-        grammar = layers.Bidirectional(layers.LSTM(lstm_units, return_sequences=True), name="motif_grammar") if lstm else None
+        grammar = danq.blstm(lstm_units) if lstm else None
     scans = [motif_scan(strand) for strand in (inputs, ops.flip(inputs, (1, 2)))]           # both (B, 993, filters)
     x = [ops.log(1 + 100 * ops.add(*(layers.GlobalAveragePooling1D()(scan) for scan in scans)))]
     if lstm:
@@ -438,8 +440,8 @@ def grow_trees(Z, Y, trees, leaf, samples, projections, seed, bootstrap):
     forest = RandomForestRegressor(trees, min_samples_leaf=max(1, round(leaf * share)), max_features="sqrt", bootstrap=bootstrap,
                                    max_samples=share if bootstrap else None, n_jobs=-1, random_state=seed % 2 ** 32)
     forest.fit(X, T[:, 0] if T.shape[1] == 1 else T)
-    arrays = flatten_trees([tree.tree_ for tree in forest.estimators_])
-    return arrays | {"means": leaf_means(arrays, Z, Y)}
+    trees = [tree.tree_ for tree in forest.estimators_]
+    return flatten_trees(trees) | {"means": leaf_means(trees, Z, Y)}
 
 
 def join_forests(parts):
@@ -478,16 +480,24 @@ def leaves_of(forest, Z):
                              (len(Z), int(forest["leaf"].max()) + 1))
 
 
-def leaf_means(forest, Z, Y, block=2048):
-    """Mean of each label over the rows of (Z, Y) in each leaf, (leaves, K) float32, in one streaming pass."""
-    total = np.zeros((int(forest["leaf"].max()) + 1, Y.shape[1]), np.float32)
-    sizes = np.zeros(len(total))
-    for i in range(0, len(Z), block):
-        reached = leaves_of(forest, Z[i:i + block].astype(np.float32))
-        sums = (reached.T @ sparse.csr_matrix(Y[i:i + block], dtype=np.float32)).tocoo()
-        total[sums.row, sums.col] += sums.data
-        sizes += np.asarray(reached.sum(0)).ravel()
-    total /= np.maximum(sizes, 1)[:, None]
+def leaf_means(trees, Z, Y, block=20_000):
+    """Mean of each label over the rows of (Z, Y) in each leaf of scikit-learn trees, (leaves, K) float32, in one streaming pass."""
+    rank = [(tree.children_left < 0).cumsum() - 1 for tree in trees]                        # of a leaf among its tree's
+    first = np.cumsum([0] + [tree.n_leaves for tree in trees])
+    total, sizes = np.zeros((first[-1], Y.shape[1]), np.float32), np.zeros((first[-1], 1), np.float32)
+
+    def add(t):
+        leaf, own = rank[t][trees[t].apply(X)], slice(first[t], first[t + 1])
+        reached = sparse.csr_matrix((np.ones(len(X), np.float32), (leaf, np.arange(len(X)))), (trees[t].n_leaves, len(X)))
+        total[own] += reached @ labels
+        sizes[own] += reached.sum(1)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:    # counts of rows, exact in float32 in any order
+        for i in range(0, len(Z), block):
+            X, labels = (array[i:i + block].astype(np.float32) for array in (Z, Y))
+            for _ in pool.map(add, range(len(trees))):
+                pass
+    total /= np.maximum(sizes, 1)
     return total
 
 

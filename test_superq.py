@@ -1296,7 +1296,8 @@ def test_mixed_precision_keeps_weights_digits_and_answers_in_float32(runs, tmp_p
         keras.utils.set_random_seed(3)
         models[mixed] = danq.build_danq(9, 8, 4, mixed=mixed), superq.encoder_of(superq.build_autoencoder(8, 4, mixed=mixed))
     (plain, encoder), (mixed, mixed_encoder) = models[False], models[True]
-    assert mixed.get_layer("motif_grammar").compute_dtype == "bfloat16" and {w.dtype for w in mixed.weights} == {"float32"}
+    assert [mixed.get_layer(name).compute_dtype for name in ("motif_scan", "motif_grammar", "dense")] == ["bfloat16", "float32", "bfloat16"]
+    assert {w.dtype for w in mixed.weights} == {"float32"}
     P, Q, Z, W = (model.predict_on_batch(X) for model in (plain, mixed, encoder, mixed_encoder))
     assert P.dtype == Q.dtype == W.dtype == np.float32 and 0 < abs(P - Q).max() < .02
     np.testing.assert_array_equal(Z[:, :superq.DIGITS], W[:, :superq.DIGITS])
