@@ -489,12 +489,12 @@ def leaf_means(trees, Z, Y, block=20_000):
     def add(t):
         leaf, own = rank[t][trees[t].apply(X)], slice(first[t], first[t + 1])
         reached = sparse.csr_matrix((np.ones(len(X), np.float32), (leaf, np.arange(len(X)))), (trees[t].n_leaves, len(X)))
-        total[own] += reached @ labels
+        total[own] += (reached @ labels).toarray()
         sizes[own] += reached.sum(1)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:    # counts of rows, exact in float32 in any order
         for i in range(0, len(Z), block):
-            X, labels = (array[i:i + block].astype(np.float32) for array in (Z, Y))
+            X, labels = Z[i:i + block].astype(np.float32), sparse.csr_matrix(Y[i:i + block], dtype=np.float32)
             for _ in pool.map(add, range(len(trees))):
                 pass
     total /= np.maximum(sizes, 1)
