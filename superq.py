@@ -768,6 +768,7 @@ def benchmark(args):
         model.save(folder / "model.keras")              # to go on with one device
         rows |= benchmark_encoding(encoder_of(danq.load_model(folder)), danq.flops(encoder_of(model)), split,
                                    folder / "encodings.h5", args.batch_size)
+        danq.release(split)
         rows |= benchmark_forest(folder / "encodings.h5", args)
     danq.tell_benchmark(rows, home / "benchmark-superq.json", "superq.py", args.epochs)
 
