@@ -1246,7 +1246,8 @@ def tell_benchmark(rows, path, script, epochs):
             notes.append(f"{row['flop'] / 1e9:.3f} GFLOP each: {row['flop_s'] / 1e9:,.0f} GFLOP/s, "
                          f"{row['flop_s'] / product:.0%} of the matrix product's")
         row["projected_seconds"] = seconds = row.get("full_seconds", FULL * passes / row["rate"])
-        span = "-" if seconds is None else f"{seconds / 60:,.1f} min" if seconds < 3600 else f"{seconds / 3600:,.1f} h"
+        span = "-" if seconds is None else next(f"{seconds / unit:,.1f} {name}" for unit, name in ((3600, "h"), (60, "min"), (1, "s"))
+                                                if seconds >= unit or unit == 1)
         print(f"| {name} | {row['rate']:,.0f} | {row['gb']:.2f} GB | {span}{f' ({passes} epochs)' if passes > 1 else ''} | "
               f"{', '.join(filter(None, notes))} |")
     write_json(path, {**surroundings(script), "matrix_product_flop_s": product, "rows": rows})
