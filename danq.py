@@ -656,7 +656,7 @@ def write_mat(path, split, X, Y):
 
 @contextlib.contextmanager
 def precision(mixed):
-    """Layers made inside, but for a BLSTM, compute in bfloat16 where `mixed`, their weights in float32: for GPUs, slower on a CPU."""
+    """Layers made inside, but for a BLSTM, compute in bfloat16 where `mixed`; their weights stay float32."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if mixed else before)
     try:
@@ -1328,7 +1328,7 @@ def shared_arguments(parser, out_dir, epochs):
     add("--test-data", metavar="DIR", help="score the trained run in --out-dir on the test.mat of another folder, and exit")
     add("--output", metavar="FILE",
         help="where --predict writes, .tsv or .h5 (default: predictions.tsv); where superq.py's --compare writes")
-    add("--mixed-precision", action="store_true", help="compute in bfloat16, weights in float32: faster on a GPU")
+    add("--mixed-precision", action="store_true", help="compute in bfloat16 but for the BLSTM, weights in float32: faster where the machine has bfloat16")
     add("--benchmark", action="store_true",
         help="measure speed and memory on the whole train.mat of --data-dir, or without one on --limit random windows (10,000), and exit")
     add("--checkpoint-minutes", type=amount, default=10., metavar="M",
