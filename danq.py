@@ -748,21 +748,24 @@ class Checkpoint(keras.callbacks.Callback):
             self.model.reset_metrics()
         self.kept = None
 
-    def on_train_batch_begin(self, step, logs=None):    # ..._end would have Keras wait for each step's loss, and a GPU idle
+    def on_train_batch_begin(self, step, logs=None):    # after ..._end JAX would wait for each step's loss, and a GPU idle
         if step and time.time() - self.saved > 60 * self.minutes:
             self.save()
-        if self.max_seconds and self.elapsed() > self.max_seconds:
+        if self.over():
             self.model.stop_training = True             # after this batch
         self.at["step"] += 1
+
+    def over(self):
+        return bool(self.max_seconds and self.elapsed() > self.max_seconds)
 
     def elapsed(self):
         return self.before + time.time() - self.begun
 
     def save(self):
+        state = {f"v{i}": keras.ops.convert_to_numpy(variable) for i, variable in enumerate(self.variables())}
         self.at["seconds"] = self.elapsed()
         with replacing(self.path) as beside:
-            np.savez(beside, format=self.FORMAT, at=json.dumps(self.at),
-                     **{f"v{i}": keras.ops.convert_to_numpy(variable) for i, variable in enumerate(self.variables())})
+            np.savez(beside, format=self.FORMAT, at=json.dumps(self.at), **state)
         self.saved = time.time()
 
 
@@ -795,7 +798,7 @@ def fit(model, batches, valid, out_dir, epochs, patience, simulated=False, yards
         if valid and not at["best_epoch"]:
             raise BadInput(f"training diverged in its first epoch: loss {row['loss']:.4g}, validation {row['val_loss']:.4g}"
                            f"{yardstick}: lower the learning rate in the script and give --restart")
-        at |= {"epoch": at["epoch"] + 1, "step": 0, "epoch_began": keeper.elapsed(), "stopped": model.stop_training,
+        at |= {"epoch": at["epoch"] + 1, "step": 0, "epoch_began": keeper.elapsed(), "stopped": keeper.over(),
                "diverged": bool(valid) and not math.isfinite(row["loss"])}
         keeper.save()
     if why := finished(at, patience):
@@ -813,9 +816,13 @@ def train_epoch(model, data, valid, keeper):
     if not model.optimizer.built:                       # build all that has a state: fit() would, and on JAX lose the first batch
         model.test_on_batch(*data[0])
         model.optimizer.build(model.trainable_variables)
-    mark = keras.callbacks.LambdaCallback(on_test_begin=lambda logs=None: marks.append(time.time()))
+
+    def mark(logs=None):
+        keras.ops.convert_to_numpy(model.trainable_variables[-1])       # wait for steps that a GPU has still to do
+        marks.append(time.time())
+
     logs = model.fit(data, validation_data=valid, initial_epoch=at["epoch"], epochs=at["epoch"] + 1, shuffle=False,
-                     verbose=int(sys.stdout.isatty()), callbacks=[keeper, mark]).history
+                     verbose=int(sys.stdout.isatty()), callbacks=[keeper, keras.callbacks.LambdaCallback(on_test_begin=mark)]).history
     marks.append(time.time())
     rate = (at["step"] - data.first) * data.batch_size / (marks[1] - marks[0])
     return {key.replace("bases_acc", "acc"): values[0] for key, values in logs.items()}, rate       # SuperQ's outputs have names

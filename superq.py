@@ -409,7 +409,7 @@ def fit_forest(Z, Y, trees=200, leaf=LEAF, samples=100_000, projections=PROJECTI
     A regression tree on 0/1 labels splits by variance p (1 - p), half of Gini: the classifier's own splits. With
     projections a tree is grown on a bootstrap of an eighth of the rows, down to an eighth of `leaf`. Leaf means are then
     taken over the true labels of all N rows. Memory: samples x (4 width + 5 K) bytes while growing, and leaves x K x 4
-    bytes, leaves at most trees x samples / leaf.
+    bytes, leaves at most trees x samples / leaf, and as much for one tree more on each core.
     """
     bar, parts = danq.progress(trees, "tree"), []
     for grown in range(0, trees, group):
