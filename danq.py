@@ -13,8 +13,8 @@ It prints a line an epoch, then the mean test scores beside chance. What to expe
     the paper, DeepSEA's 919 labels                     .938    .371    6 hours an epoch on a GPU of 2015
     here, 8,000 windows of real DNA, 177 labels         .701    .113    16 minutes to the best epoch on 2 CPU cores
 
---out-dir gets args.json, history.csv (a row an epoch), model.keras (the best epoch), metrics.csv (a row a label) and
-summary.json; packed/ beside it gets the data as bits. superq.py imports data, training and scores from here.
+--out-dir gets args.json, history.csv (a row an epoch), model.keras, metrics.csv (a row a label) and summary.json, packed/
+beside it the data as bits. superq.py imports data, training and scores from here.
 """
 import argparse
 import ast
@@ -45,7 +45,7 @@ stderr = os.dup(2)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 try:
     import keras
-    from keras import layers
+    from keras import layers, ops
 finally:
     os.dup2(stderr, 2)
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
@@ -58,6 +58,7 @@ SPLITS = ("train", "valid", "test")
 DEEPSEA_ASSAYS = {"DNase": (0, 125), "TF": (125, 815), "histone": (815, 919)}
 FILTERS, LSTM_UNITS, DENSE = 320, 320, 925  # the paper's
 EPOCHS, BATCH, PATIENCE = 60, 100, 5
+STEPS_PER_CALL = 1  # training steps between two turns of Python: more gain nothing on a CPU
 OPTIMIZER = "rmsprop"  # learning rate .001; or keras.optimizers.RMSprop(...)
 MEASURES = ("auroc", "auprc", "f1", "recall_at_10fdr")
 # Test means over 918 labels of the DeepSEA bundle: (all, DNase, TF, histone). Quang & Xie 2016.
@@ -99,13 +100,45 @@ def build_danq(n_labels=919, filters=FILTERS, lstm_units=LSTM_UNITS, conv_activa
 def compiled_danq(args, n_labels):
     keras.utils.set_random_seed(args.seed)
     model = build_danq(n_labels, args.filters, args.lstm_units, args.conv_activation, args.dtype)
-    compile_model(model, OPTIMIZER, "binary_crossentropy", [keras.metrics.BinaryAccuracy(name="acc")])
-    return model
+    return compiled(model, n_labels, OPTIMIZER, "binary_crossentropy", [keras.metrics.BinaryAccuracy(name="acc")])
 
 
-def compile_model(model, optimizer, loss, accuracy, weights=None):
+def unpack(bits, n):
+    """Packed bits (B, ceil(n / 8)) uint8 -> 0 and 1 (B, n) float32, on the device of the backend."""
+    ones = ops.bitwise_and(ops.right_shift(bits[..., None], np.arange(7, -1, -1, dtype=np.uint8)), np.uint8(1))
+    return ops.cast(ops.reshape(ones, (-1, 8 * bits.shape[-1]))[:, :n], "float32")
+
+
+class FromBits(keras.Model):
+    """A network fed with packed sequences (B, 500) and labels (B, ceil(K / 8)), uint8, which its device unpacks.
+
+    targets : (one-hot (B, 1000, 4), labels (B, K), weights) -> targets and weights of the network's outputs
+    """
+
+    def __init__(self, network, n_labels=1, targets=None):
+        bits = keras.Input((LENGTH // 2,), dtype="uint8")
+        super().__init__(bits, network(self.onehot(bits)), name=network.name)
+        self.n_labels, self.targets = n_labels, targets or (lambda X, labels, weight: (labels, weight))
+
+    def onehot(self, bits):
+        return ops.reshape(unpack(bits, 4 * LENGTH), (-1, LENGTH, 4))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        y, weight = self.targets(self.onehot(x), unpack(y, self.n_labels), sample_weight)
+        return super().compute_loss(x, y, y_pred, weight, training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        y, weight = self.targets(self.onehot(x), unpack(y, self.n_labels), sample_weight)
+        return super().compute_metrics(x, y, y_pred, weight)
+
+
+def compiled(network, n_labels, optimizer, loss, accuracy, weights=None, targets=None):
+    """FromBits of a network, compiled; loss, accuracy and weights are dicts where its outputs have names."""
+    model = FromBits(network, n_labels, targets)
     jit = False if keras.backend.backend() == "tensorflow" else "auto"  # XLA on TensorFlow: a quarter of the speed
-    model.compile(optimizer=optimizer, loss=loss, weighted_metrics=accuracy, loss_weights=weights, jit_compile=jit)
+    model.compile(optimizer=optimizer, loss=loss, weighted_metrics=accuracy, loss_weights=weights, jit_compile=jit,
+                  steps_per_execution=STEPS_PER_CALL)
+    return model
 
 
 # ---- its training
@@ -115,8 +148,8 @@ def train_danq(args, train, valid):
     model, zeros = compiled_danq(args, train.n_labels), 1 - train.labels(slice(100_000)).mean()
     print(f"[2/3] DanQ: {model.count_params():,} parameters, {len(train):,} sequences, at most {args.epochs} epochs; "
           f"always answering 0: acc {zeros:.4f}", flush=True)
-    return fit(model, lambda epoch: Batches(train, args.batch_size, seed=args.seed, epoch=epoch),
-               Batches(valid, args.batch_size), args, args.patience)
+    return fit(model, lambda epoch: Batches(train, args.batch_size, args.seed, epoch), Batches(valid, args.batch_size),
+               args, args.patience)
 
 
 def fit(model, batches, valid, args, patience, yardstick=""):
@@ -126,8 +159,8 @@ def fit(model, batches, valid, args, patience, yardstick=""):
     Returns {epochs, best_epoch, seconds, seconds_to_best}. Raises BadInput where the first epoch diverges.
     """
     out_dir, simulated = Path(args.out_dir), batches(0).split.simulated
-    checkpoint = Checkpoint(out_dir / "checkpoint.npz", args.checkpoint_minutes, getattr(args, "max_seconds", None))
-    history, model.name = checkpoint.state["history"], model.name + "_SIMULATED" * simulated
+    checkpoint, network = Checkpoint(out_dir / "checkpoint.npz", args), model.layers[-1]
+    history, network.name = checkpoint.state["history"], network.name + "_SIMULATED" * simulated
     while len(history) < args.epochs and not reason_to_stop(checkpoint, patience):
         data = batches(len(history))
         logs = train_epoch(model, data, valid, checkpoint)
@@ -136,7 +169,7 @@ def fit(model, batches, valid, args, patience, yardstick=""):
         history.append(row | ({"data": "SIMULATED"} if simulated else {}))
         if best_epoch(history) == len(history):
             with new_file(out_dir / "model.keras") as temporary:
-                model.save(temporary)
+                network.save(temporary)
         write_csv(out_dir / "history.csv", history)
         scores = "".join(f" - {key}: {value:.4g}" for key, value in [*row.items()][2:] if value != "")
         print(f"Epoch {row['epoch']}/{args.epochs} - {row['seconds']:.0f}s{scores} - "
@@ -148,7 +181,7 @@ def fit(model, batches, valid, args, patience, yardstick=""):
         checkpoint.save()
     if reason := reason_to_stop(checkpoint, patience):
         print(f"stopped: {reason}; the model of epoch {best_epoch(history)} is kept", flush=True)
-    model.load_weights(out_dir / "model.keras")
+    network.load_weights(out_dir / "model.keras")
     return {"epochs": len(history), "best_epoch": best_epoch(history), "seconds": sum_seconds(history),
             "seconds_to_best": sum_seconds(history[:best_epoch(history)])}
 
@@ -156,12 +189,28 @@ def fit(model, batches, valid, args, patience, yardstick=""):
 def train_epoch(model, data, valid, checkpoint):
     """One epoch, or what a kill left of it: losses and accuracies {name: number}."""
     epoch, data.first = len(checkpoint.state["history"]), checkpoint.state["step"]
-    if not model.optimizer.built:  # build all that has a state: fit() on JAX would lose the first batch
-        model.test_on_batch(*data[0])
-        model.optimizer.build(model.trainable_variables)
-    logs = model.fit(data, validation_data=valid, initial_epoch=epoch, epochs=epoch + 1, shuffle=False,
-                     verbose=int(sys.stdout.isatty()), callbacks=[checkpoint]).history
+    try:
+        if not model.optimizer.built:  # build all that has a state: fit() on JAX would lose the first batch
+            model.test_on_batch(*data[0])
+            model.optimizer.build(model.trainable_variables)
+        logs = model.fit(data, validation_data=valid, initial_epoch=epoch, epochs=epoch + 1, shuffle=False,
+                         verbose=int(sys.stdout.isatty()), callbacks=[checkpoint]).history
+    except Exception as error:
+        if not any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "OOM when", "out of memory")):
+            raise
+        raise BadInput(f"--batch-size {data.batch_size} does not fit into the device's memory, {fitting(model, data)} does: "
+                       f"give it with another --out-dir or --restart; the last checkpoint stays") from error
     return {key.replace("bases_acc", "acc"): values[0] for key, values in logs.items()}
+
+
+def fitting(model, data):
+    """The first half, quarter, ... of a batch with which a training step fits."""
+    while data.batch_size > 1:
+        data.batch_size //= 2
+        with contextlib.suppress(Exception):
+            model.train_on_batch(*data[0])
+            break
+    return data.batch_size
 
 
 def sum_seconds(history):
@@ -185,15 +234,12 @@ def reason_to_stop(checkpoint, patience):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """All that training consists of, in a file written every `minutes` and after each epoch: Keras' variables (weights,
-    optimiser, dropout seeds, running means) and `state` (history, step in the epoch, seconds).
+    """All that training consists of, in a file: Keras' variables (weights, optimiser, dropout seeds, running means) and
+    `state` (history, step in the epoch, seconds). A run that finds it goes on, on a CPU to the bit as if never stopped."""
 
-    A run that finds the file goes on from there, on a CPU to the bit as if it had never stopped.
-    """
-
-    def __init__(self, path, minutes, max_seconds=None):
+    def __init__(self, path, args):
         super().__init__()
-        self.path, self.minutes, self.max_seconds, self.values = path, minutes, max_seconds, []
+        self.path, self.args, self.values = path, args, []
         self.state = {"step": 0, "seconds": 0., "history": []}
         if path.is_file():
             with readable(path, "remove it to train from the start"), np.load(path, allow_pickle=False) as file:
@@ -201,7 +247,7 @@ class Checkpoint(keras.callbacks.Callback):
                 self.values = [file[f"v{i}"] for i in range(len(file.files) - 1)]
                 epoch = len(self.state["history"]) + 1
             print(f"going on after step {self.state['step']} of epoch {epoch}: {path}", flush=True)
-        self.started, self.saved = time.time() - self.state["seconds"], time.time()
+        self.started, self.saved, self.steps, self.clock = time.time() - self.state["seconds"], time.time(), 0, None
 
     def variables(self):
         return self.model.variables + self.model.optimizer.variables + self.model.metrics_variables
@@ -211,20 +257,33 @@ class Checkpoint(keras.callbacks.Callback):
             variable.assign(value)
         if not self.state["step"]:  # else the running means are those of a validation
             self.model.reset_metrics()
-        self.values = []
+        self.values, self.first = [], self.state["step"]
 
     def on_train_batch_begin(self, step, logs=None):  # ..._end would make JAX wait for each step's loss
-        if step and time.time() - self.saved > 60 * self.minutes:
+        self.state["step"] = self.first + step  # those before are done
+        if step and time.time() - self.saved > 60 * self.args.checkpoint_minutes:
             self.save()
         if self.time_is_up():
             self.model.stop_training = True  # after this batch
-        self.state["step"] += 1
+        if self.steps in (5, 105) and self.clock is not False:
+            self.print_rate()
+        self.steps += STEPS_PER_CALL
+
+    def print_rate(self):
+        """What all epochs will take at the rate of a hundred steps, after those that compile."""
+        keras.ops.convert_to_numpy(self.model.trainable_variables[-1])  # wait for the device
+        if self.clock:
+            rate = 100 * self.args.batch_size / (time.time() - self.clock)
+            hours = self.args.epochs * self.params["steps"] * self.args.batch_size / rate / 3600
+            print(f"{rate:,.0f} sequences/s: {self.args.epochs} epochs take {hours:,.1f} hours", flush=True)
+        self.clock = time.time() if self.clock is None else False
 
     def seconds(self):
         return time.time() - self.started
 
     def time_is_up(self):
-        return bool(self.max_seconds and self.seconds() > self.max_seconds)
+        limit = getattr(self.args, "max_seconds", None)
+        return bool(limit and self.seconds() > limit)
 
     def save(self):
         values = {f"v{i}": keras.ops.convert_to_numpy(variable) for i, variable in enumerate(self.variables())}
@@ -269,10 +328,9 @@ def score_label(y, p, threshold):
 
 
 def evaluate(P, Y, labels, thresholds):
-    """Score test predictions label by label. One function for both models.
+    """Score predictions P (windows, K) of labels Y (windows, K) label by label; one function for both models.
 
-    P : scores (windows, K), strands averaged;  Y : labels (windows, K);  labels : [(column, assay, name)]
-    thresholds : (K,), from which a score is a yes in F1
+    labels : [(column, assay, name)];  thresholds : (K,), from which a score is a yes in F1
     Returns rows (of metrics.csv; scores None where a label has one class only) and means {"all" or assay: {...}}.
     """
     rows, means = [], {}
@@ -312,13 +370,13 @@ def is_deepsea(summary):
 
 # ---- the command line
 
-def shared_arguments(parser, out_dir, epochs):
+def shared_arguments(parser, out_dir, epochs, batch_size):
     """Arguments that both scripts take."""
     add, positive = parser.add_argument, number(int, 1)
     add("--data-dir", default="data", help="folder of train.mat, valid.mat, test.mat (%(default)s)")
     add("--out-dir", default=out_dir, help=f"folder of this run ({out_dir or 'runs/ and the model'})")
     add("--epochs", type=positive, default=epochs, help="passes over the training data at most (%(default)s)")
-    add("--batch-size", type=positive, default=BATCH, help="sequences a training step (%(default)s)")
+    add("--batch-size", type=positive, default=batch_size, help="sequences a training step (%(default)s)")
     add("--limit", type=positive, metavar="N", help="take the first N windows of each split, with both strands")
     add("--seed", type=number(int, 0, 2 ** 32 - 1), default=1337, help="of weights, dropout, order, forest (1337)")
     add("--predict", metavar="FASTA", help="annotate a FASTA file (plain or gzip) with the run in --out-dir, and exit")
@@ -332,7 +390,7 @@ def shared_arguments(parser, out_dir, epochs):
 
 def parse_args(argv=None):
     parser, positive = Parser(description=__doc__.splitlines()[0]), number(int, 1)
-    shared_arguments(parser, "runs/danq", EPOCHS)
+    shared_arguments(parser, "runs/danq", EPOCHS, BATCH)
     add = parser.add_argument
     add("--filters", type=positive, default=FILTERS, help="motif detectors of the convolution (%(default)s)")
     add("--lstm-units", type=number(int, 0), default=LSTM_UNITS, help="of the BLSTM, each way; 0: none (%(default)s)")
@@ -351,8 +409,7 @@ def main(argv=None):
     out_dir, started = Path(args.out_dir), time.time()
     if args.predict or args.test_data:
         finished_settings(out_dir, "danq.py")
-        return (annotate if args.predict else score_elsewhere)(args, load_model(out_dir).predict_on_batch)
-    print(f"[1/3] data: {args.data_dir}", flush=True)
+        return (annotate if args.predict else score_elsewhere)(args, FromBits(load_model(out_dir)).predict_on_batch)
     splits, labels = load_data(args)
     train, valid, test = (splits[name] for name in SPLITS)
     with run_folder(args, "danq.py", train.simulated, [split.source for split in splits.values()]) as finished:
@@ -367,8 +424,8 @@ def main(argv=None):
 
         print(f"[3/3] test: {test.windows:,} windows", flush=True)
         started = time.time()
-        P_valid, P = (strand_mean(lambda rows: model.predict_on_batch(split.onehot(rows)), split, args.batch_size)
-                      for split in (valid, test))
+        score = FromBits(model).predict_on_batch
+        P_valid, P = (strand_mean(lambda rows: score(split.X[rows]), split, args.batch_size) for split in (valid, test))
         seconds |= {"training": training["seconds"], "prediction": round(time.time() - started, 2)}
         thresholds = best_thresholds(P_valid, valid.labels(slice(valid.windows)))
         finish_run(out_dir, *evaluate(P, test.labels(slice(test.windows)), labels, thresholds), {
@@ -381,7 +438,7 @@ def main(argv=None):
 def score_elsewhere(args, score, more=lambda test: {}):
     """Score the run in --out-dir on the test split of --test-data -> out_dir/test-NAME/, a run for --compare.
 
-    score : one-hot (n, 1000, 4) -> (n, K);  more : function of the split -> entries of summary.json
+    score : packed (n, 500) -> (n, K);  more : function of the split -> entries of summary.json
     Labels are matched by name; thresholds are the run's own.
     """
     out_dir, folder = Path(args.out_dir), Path(args.test_data)
@@ -389,7 +446,7 @@ def score_elsewhere(args, score, more=lambda test: {}):
     labels, names = load_labels(folder, test.n_labels), list(thresholds)
     there = {name: i for i, name in enumerate(unique_names([label[2] for label in labels])) if name in thresholds}
     print(f"test: {folder}, {test.windows:,} windows; {len(there)} of {len(names)} labels are there", flush=True)
-    P = strand_mean(lambda rows: score(test.onehot(rows)), test, args.batch_size)
+    P = strand_mean(lambda rows: score(test.X[rows]), test, args.batch_size)
     columns = list(there.values())
     rows, means = evaluate(P[:, [names.index(name) for name in there]], test.labels(slice(test.windows))[:, columns],
                            [labels[i] for i in columns], [thresholds[name] for name in there])
@@ -502,16 +559,17 @@ def progress(total):
 # ---- the folder of a run, and the machine
 
 OUTPUTS = (".json", ".csv", ".keras", ".npz", ".h5", ".part")  # what --restart removes
+FORMAT = 2  # of a run folder
 NO_SETTINGS = ("restart", "reuse_encodings", "make_demo_data", "compare", "predict", "test_data", "output", "out_dir",
                "checkpoint_minutes")  # arguments that leave results as they are
 
 
 @contextlib.contextmanager
 def run_folder(args, script, simulated, source, changeable=()):
-    """Hold --out-dir and record the run in its args.json; yields True where it is finished already.
+    """Hold --out-dir and record the run in args.json; yields True where it is finished already.
 
-    source : state of the data;  changeable : settings that may differ from the run before
-    Raises BadInput where the folder is held, or has a run with other arguments, data or code.
+    source : state of the data;  changeable : settings that may differ from the run before. Raises BadInput where the
+    folder is held, or has a run with other arguments, data or code.
     """
     out_dir = Path(args.out_dir)
     record, summary = out_dir / "args.json", out_dir / "summary.json"
@@ -527,7 +585,7 @@ def run_folder(args, script, simulated, source, changeable=()):
                 raise BadInput(f"{out_dir} holds a run in which {key.replace('_', '-')} was {before.get(key)}, "
                                f"now {settings.get(key)}: use another --out-dir, or --restart to discard it")
         if finished := summary.is_file() and before == settings:
-            print(f"{out_dir} is finished already: nothing to do (--restart trains again)")
+            print(f"{out_dir} is finished already (--restart trains again)")
         else:
             summary.unlink(missing_ok=True)  # it marks a run finished, and this one is not yet
             data = "SIMULATED" if simulated else args.data_dir
@@ -560,6 +618,7 @@ def code_hash(script):
 def surroundings(script):
     names = "keras", keras.backend.backend(), "numpy", "h5py", "scipy", "scikit-learn"
     return {"command": [script, *sys.argv[1:]], "started": time.strftime("%F %T %z"), "device": devices(),
+            "backend": keras.backend.backend(), "format": FORMAT,
             "machine": f"{platform.platform()}, {os.cpu_count()} cores",
             "versions": {"python": platform.python_version(), **{name: version(name) for name in names}}}
 
@@ -596,7 +655,10 @@ def finished_settings(out_dir, script=None):
     """Settings of the finished run in out_dir. BadInput where there is none, or it is another script's."""
     if not (Path(out_dir) / "summary.json").is_file():
         raise BadInput(f"{out_dir} holds no finished run (no summary.json): train first")
-    settings = read_json(Path(out_dir) / "args.json", "settings")["settings"]
+    record = read_json(Path(out_dir) / "args.json", "settings")
+    settings = record["settings"]
+    if record.get("format") != FORMAT:
+        raise BadInput(f"{out_dir} was made by another version of this kit: train again with --restart")
     if script not in (None, settings["script"]):
         raise BadInput(f"{out_dir} holds a run of {settings['script']}: give it to that script")
     return settings
@@ -630,7 +692,7 @@ class Split:
     """One split of a data set, packed into bits; its rows are sequences.
 
     X : (n, 500) uint8, np.packbits of the one-hot (1000, 4);  Y : (n, ceil(K / 8)) uint8, packed labels; memory maps
-    windows : rows to score: n, or n / 2 with `strands`, when rows windows..n are the reverse complements of the others
+    windows : rows to score: n, or n / 2 with `strands`, when the other half are their reverse complements
     source : state of the file it was packed from;  unlabelled : (m, 500) uint8, more sequences: rows n..n + m
     """
     X: np.ndarray
@@ -645,13 +707,13 @@ class Split:
     def __len__(self):
         return len(self.X) + len(self.unlabelled)
 
-    def onehot(self, rows):
-        """One-hot (n, 1000, 4) uint8 of some rows (a slice, or indices), columns A, G, C, T; an N is all zeros."""
+    def batch(self, rows):
+        """X (n, 500), Y of some rows and, where some are unlabelled, their weights: 1, or 0 without labels."""
         if not len(self.unlabelled):
-            return onehot(self.X[rows])
+            return self.X[rows], self.Y[rows]
         own, X = rows < len(self.X), np.empty((len(rows), self.X.shape[1]), np.uint8)
         X[own], X[~own] = self.X[rows[own]], self.unlabelled[rows[~own] - len(self.X)]
-        return onehot(X)
+        return X, self.Y[np.where(own, rows, 0)], own.astype(np.float32)
 
     def labels(self, rows=slice(None)):
         """Labels (n, K) uint8 of some labelled rows."""
@@ -659,7 +721,12 @@ class Split:
 
 
 def onehot(bits):
+    """One-hot (n, 1000, 4) uint8 of packed (n, 500), columns A, G, C, T; an N is all zeros."""
     return np.unpackbits(bits, axis=1).reshape(-1, LENGTH, 4)
+
+
+def packed(X):
+    return np.packbits(X.reshape(len(X), -1), axis=1)
 
 
 def reverse_complement(X):
@@ -668,15 +735,11 @@ def reverse_complement(X):
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of a Split from step `first` on, in an order that is a pure function of (seed, epoch), or the file's.
+    """Split.batch of each step from `first` on, in an order that is a pure function of (seed, epoch), or the file's."""
 
-    A batch is (X, *target(X, rows)), by default (one-hot (B, 1000, 4), labels (B, K)), uint8.
-    """
-
-    def __init__(self, split, batch_size, target=None, seed=None, epoch=0):
+    def __init__(self, split, batch_size, seed=None, epoch=0):
         super().__init__(workers=2)  # with one, TensorFlow may idle for up to a minute as an epoch ends
         self.split, self.batch_size, self.first, n = split, batch_size, 0, len(split)
-        self.target = target or (lambda X, rows: (split.labels(rows),))
         self.order = np.arange(n) if seed is None else np.random.default_rng([seed, epoch]).permutation(n)
         if shared := keras.distribution.distribution():  # every device gets as many: a few rows stay out
             self.order = self.order[:n // shared.num_model_replicas * shared.num_model_replicas]
@@ -686,9 +749,7 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, step):
         start = (self.first + step) * self.batch_size
-        rows = self.order[start:start + self.batch_size]
-        X = self.split.onehot(rows)
-        return X, *self.target(X, rows)
+        return self.split.batch(self.order[start:start + self.batch_size])
 
 
 def packed_dir(out_dir):
@@ -697,7 +758,8 @@ def packed_dir(out_dir):
 
 
 def load_data(args):
-    """The splits {"train", "valid", "test"} and the label table of --data-dir."""
+    """The splits {"train", "valid", "test"} and the label table of --data-dir; says on what Keras computes."""
+    print(f"Keras on {keras.backend.backend()}: {', '.join(devices())}\ndata: {args.data_dir}", flush=True)
     splits = {name: load_split(args.data_dir, name, packed_dir(args.out_dir), args.limit) for name in SPLITS}
     counts = {name: split.n_labels for name, split in splits.items()}
     if len(set(counts.values())) > 1:
@@ -732,14 +794,14 @@ def unique_names(names):
     return [f"{name}|{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
-def load_split(data_dir, name, packed, limit=None):
-    """The Split `name` of data_dir, from its copy in the folder `packed`, made first where its source is new.
+def load_split(data_dir, name, folder, limit=None):
+    """The Split `name` of data_dir, from its packed copy below `folder`, made first where its source is new.
 
-    limit : first windows to take, each with both strands. Raises BadInput (missing, broken, misshapen, not 0/1).
+    limit : first windows to take, with both strands. Raises BadInput (missing, broken, misshapen, not 0/1).
     """
     path, home = Path(data_dir) / f"{name}.mat", os.path.realpath(data_dir)
-    folder = f"{Path(home).name}-{hashlib.sha256(home.encode()).hexdigest()[:8]}" + (f"-limit{limit}" if limit else "")
-    files = [Path(packed) / folder / f"{name}{end}" for end in (".json", "_X.npy", "_Y.npy")]
+    copy = f"{Path(home).name}-{hashlib.sha256(home.encode()).hexdigest()[:8]}" + (f"-limit{limit}" if limit else "")
+    files = [Path(folder) / copy / f"{name}{end}" for end in (".json", "_X.npy", "_Y.npy")]
     if not path.is_file():
         raise BadInput(f"{path} is missing: a data folder must hold train.mat, valid.mat and test.mat; "
                        f"python danq.py --make-demo-data DIR makes simulated ones")
@@ -782,10 +844,8 @@ def pack_split(path, name, files, source, limit):
 
 @contextlib.contextmanager
 def open_mat(path, keys):
-    """Yield the array of each key in HDF5's order of axes, None where there is none, and whether it is simulated.
-
-    MATLAB v7.3 is HDF5 and stores axes reversed; MATLAB v5 is read at once (the format caps a variable at 2 GB).
-    """
+    """Yield the array of each key, or None, and whether they are simulated. MATLAB v7.3 is HDF5 and stores axes reversed;
+    v5, at most 2 GB a variable, is read at once and reversed here."""
     with readable(path, "it must be a complete MATLAB v5 or v7.3 file: copy or download it again"):
         if h5py.is_hdf5(path):
             with h5py.File(path) as mat:
@@ -804,9 +864,9 @@ def check_layout(path, keys, X, *Y):
         if 0 in array.shape or array.shape != ((LENGTH, 4, N) if array is X else (*array.shape[:1], N)):
             raise BadInput(f"{path}: {key} has shape {array.shape} in HDF5 order, must be "
                            + (f"({LENGTH}, 4, N)" if array is X else f"(K, {N}): {keys[0]} holds {N} sequences"))
-        if (chunk := math.prod(getattr(array, "chunks", None) or [0]) * array.dtype.itemsize) > TILE:
-            raise BadInput(f"{path}: {key} has HDF5 chunks of {chunk / 1e9:.1f} GB, too large for bounded memory: "
-                           f"h5repack -l CHUNK={'x'.join(map(str, array.shape[:-1]))}x256 IN OUT makes small ones")
+        if math.prod(getattr(array, "chunks", None) or [0]) * array.dtype.itemsize > TILE:
+            raise BadInput(f"{path}: {key} has HDF5 chunks too large for bounded memory: h5repack -l "
+                           f"CHUNK={'x'.join(map(str, array.shape[:-1]))}x256 IN OUT makes small ones")
 
 
 def pack_array(source, ranges, path, where):
@@ -842,7 +902,7 @@ def as_bits(tile, where, row, column):
 
 
 def add_bits(path, row, bit, tile, block=50_000):
-    """Set a 0/1 tile (bits, n) in a packed .npy of zeros, its columns as rows from `row` on, from `bit` on."""
+    """Set a 0/1 tile (bits, n) in a packed .npy of zeros: its columns are rows, from `row` and `bit` on."""
     first = bit // 8
     packed = np.zeros((-(-(bit % 8 + len(tile)) // 8), tile.shape[1]), np.uint8)
     for i, bits in enumerate(tile, bit % 8):  # as np.packbits(tile, axis=0), several times faster
@@ -876,7 +936,7 @@ STEP = 200  # bases between windows of a long record: DeepSEA's bin
 def annotate(args, score):
     """Score the windows of the FASTA file --predict, averaged over both strands, into the TSV --output.
 
-    score : one-hot (n, 1000, 4) -> (n, K). Columns: record, start, end, padded (0 or 1), and one for each label
+    score : packed (n, 500) -> (n, K). Columns: record, start, end, padded (0 or 1), and the labels
     """
     names = list(trained_thresholds(Path(args.out_dir)))
     fasta, output = Path(args.predict), Path(args.output or "predictions.tsv")
@@ -889,13 +949,13 @@ def annotate(args, score):
         writer.writerow(["record", "start", "end", "padded", *names])
         while batch := list(itertools.islice(windows, args.batch_size)):
             X = letters_to_onehot(batch, fasta)
-            for window, P in zip(batch, (score(X) + score(reverse_complement(X))) / 2):
+            for window, P in zip(batch, (score(packed(X)) + score(packed(reverse_complement(X)))) / 2):
                 writer.writerow([*window[:3], int(window[3]), *(f"{p:.6g}" for p in P)])
             done += len(batch)
             bar.update(done)
         if not done:
             raise BadInput(f"{fasta} holds no sequence")
-    print(f"{done:,} windows of {LENGTH} bp x {len(names)} labels, both strands averaged -> {output}")
+    print(f"{done:,} windows x {len(names)} labels -> {output}")
 
 
 def fasta_windows(path, step=STEP):
@@ -955,10 +1015,6 @@ def letters_to_onehot(windows, path):
 
 # ---- simulated data
 
-MOTIFS = {  # consensus of real factors; the first 6 open a cell type
-    "GATA1": "AGATAAGA", "CEBPB": "TTGCGCAAT", "HNF4A": "CAAAGGTCA", "SPI1": "AAAGAGGAAGTG", "FOXA1": "TGTTTACTTA",
-    "TCF7L2": "AGATCAAAGG", "CTCF": "CCACCAGGGGGCGC", "CREB1": "TGACGTCA", "NRF1": "GCGCATGCGC", "GABPA": "ACCGGAAGT",
-    "IRF1": "GAAAGTGAAAGT", "REST": "TTCAGCACCACGGACAGC"}
 PAIRS = np.array([  # frequency of a base (A, G, C, T) after each of the four in human DNA: CG is rare
     [.098, .070, .050, .077], [.059, .052, .043, .050], [.073, .010, .052, .070], [.066, .073, .059, .098]])
 
@@ -966,17 +1022,18 @@ PAIRS = np.array([  # frequency of a base (A, G, C, T) after each of the four in
 def make_demo_data(folder, windows=4000, seed=1337):
     """Write a SIMULATED data set in DeepSEA's layouts: `windows` for training, an eighth for valid, a quarter for test.
 
-    DNA is a first-order chain. 6 motifs that open a cell are planted in 25 % of the windows, 6 factors' in 6 %, three
-    to six copies on either strand, a base in 20 wrong. A label needs one of each. One window in 100 starts with N.
+    DNA is a first-order chain. Six random 10-mers that open a cell are planted in 25 % of the windows, six factors' in
+    6 %, three to six copies on either strand, a base in 20 wrong. A label needs one of each.
     """
     folder = Path(folder)
     if folder.exists():
         raise BadInput(f"{folder} exists already: name a new folder for --make-demo-data")
-    temporary, rng, names = folder.with_name(f".{folder.name}.tmp"), np.random.default_rng(seed), list(MOTIFS)
+    temporary, rng = folder.with_name(f".{folder.name}.tmp"), np.random.default_rng(seed)
     temporary.mkdir(parents=True, exist_ok=True)
-    labels = [(assay, column // 6 % 6, 6 + column % 6) for column, assay, _ in load_labels(folder, 919)]
+    motifs = rng.integers(4, size=(12, 10))
+    labels = [(assay, i // 6 % 6, 6 + i % 6) for i, assay, _ in load_labels(folder, 919)]
     for split, n in zip(SPLITS, (windows, max(windows // 8, 8), max(windows // 4, 8))):
-        X, planted = simulate_windows(rng, n)
+        X, planted = simulate_windows(rng, n, motifs)
         Y = np.stack([planted[:, cell] & planted[:, factor] for _, cell, factor in labels])
         X, Y = np.concatenate([X, reverse_complement(X)]).transpose(1, 2, 0), np.tile(Y, 2).astype(np.uint8)
         arrays = {f"{split}xdata": X, f"{split}data": Y, "simulated": np.ones((1, 1), np.uint8)}
@@ -990,22 +1047,21 @@ def make_demo_data(folder, windows=4000, seed=1337):
     with open(temporary / "labels.tsv", "w", encoding="utf-8") as file:
         print("column", "assay", "name", sep="\t", file=file)
         for i, (assay, cell, factor) in enumerate(labels):
-            print(i, assay, f"SIMULATED|{assay}|{names[cell]}|{names[factor]}|{i}", sep="\t", file=file)
+            print(i, assay, f"SIMULATED|{assay}|cell{cell}|factor{factor}|{i}", sep="\t", file=file)
     os.replace(temporary, folder)
     print(f"SIMULATED data: {windows:,} training windows, both strands, 919 labels -> {folder}")
 
 
-def simulate_windows(rng, n):
-    """One-hot (n, 1000, 4) and which of the 12 motifs each window holds, (n, 12) bool."""
+def simulate_windows(rng, n, motifs):
+    """One-hot (n, 1000, 4) and which of the motifs (12, 10) each window holds, (n, 12) bool; one in 100 starts with N."""
     chain, codes = (PAIRS / PAIRS.sum(1, keepdims=True)).cumsum(1), rng.integers(4, size=(n, LENGTH))
     for i in range(1, LENGTH):
         codes[:, i] = (rng.random((n, 1)) > chain[codes[:, i - 1], :3]).sum(1)
     planted = rng.random((n, 12)) < np.repeat((.25, .06), 6)
     for row, motif in np.argwhere(planted):
-        site = np.array([BASES.index(base) for base in [*MOTIFS.values()][motif]])
-        for at in rng.integers(0, LENGTH - len(site), size=rng.integers(3, 7)):
-            copy = site if rng.random() < .5 else 3 - site[::-1]
-            codes[row, at:at + len(site)] = np.where(rng.random(len(site)) < .05, rng.integers(4, size=len(site)), copy)
+        for at in rng.integers(0, LENGTH - 10, size=rng.integers(3, 7)):
+            copy = motifs[motif] if rng.random() < .5 else 3 - motifs[motif][::-1]
+            codes[row, at:at + 10] = np.where(rng.random(10) < .05, rng.integers(4, size=10), copy)
     codes[rng.random(n) < .01, :200] = -1
     return (codes[..., None] == np.arange(4)).astype(np.uint8), planted
 

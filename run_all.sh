@@ -2,24 +2,28 @@
 # DanQ and SuperQ side by side, from nothing to one table and one figure.
 #
 #   machine  a GPU VM with 16 GB of RAM for the full DeepSEA bundle; any 2 cores and 4 GB for the demo
-#   time     demo: about 10 minutes on 2 CPU cores after installation; full bundle: 12 hours an epoch of DanQ on two cores
+#   time     demo: about 8 minutes on 2 CPU cores after installation; full bundle: 12 hours an epoch of DanQ on two cores
 #            (projected from 100 sequences a second), so a GPU is needed
 #   disk     demo 1 GB; full bundle about 75 GB: download and .mat files 10, packed 3, encodings of seven models 42, forests 8,
 #            room to write the largest twice 10; plus 2 GB for .venv, 6 GB with CUDA
 #
 #   bash run_all.sh                                   data/*.mat if there; else download (GPU and network); else the demo
 #   DATA=dir LIMIT=8000 EPOCHS=4 bash run_all.sh      your own data, its first 8,000 windows, 4 epochs
-#   bash run_all.sh --study                           which change to SuperQ does what: 13 small runs, 2,000 windows each
+#   CPU=1 bash run_all.sh                             on the CPU, though the machine has a GPU
+#   bash run_all.sh --study                           which change to SuperQ does what: 12 small runs, 2,000 windows each
 #   bash run_all.sh --test                            make the environment and run pytest test_superq.py
 #
 # DATA folder of train.mat, valid.mat, test.mat; EPOCHS at most, for every network; LIMIT windows of each split;
-# SEEDS of SuperQ's runs ("1337"; several, in quotes, give mean and spread); DANQ_FLAGS, SUPERQ_FLAGS more flags for a network;
-# RUNS where results go (runs); DEEPSEA_URL where the bundle is. Relative names are taken from the folder you are in. A finished
-# stage is skipped when this is run again; a run that EPOCHS or LIMIT shrank, and the demo, live in folders of their own and never
-# pass for a full one.
+# SEEDS of SuperQ's runs ("1337"; several, in quotes, give mean and spread); DANQ_FLAGS, SUPERQ_FLAGS more flags for a
+# network; RUNS where results go (runs); DEEPSEA_URL where the bundle is, one or several; KERAS_BACKEND tensorflow or jax.
+# Relative names are taken from the folder you are in. A finished stage is skipped when this is run again; a run that EPOCHS
+# or LIMIT shrank, and the demo, live in folders of their own and never pass for a full one.
 set -euo pipefail
 DATA=${DATA:-} EPOCHS=${EPOCHS:-} LIMIT=${LIMIT:-} RUNS=${RUNS:-runs} SEEDS=${SEEDS:-1337} PYTHON=${PYTHON:-python3}
-DEEPSEA_URL=${DEEPSEA_URL:-https://deepsea.princeton.edu/media/code/deepsea_train_bundle.v0.9.tar.gz}
+export KERAS_BACKEND=${KERAS_BACKEND:-tensorflow}       # the one place that decides it; each run's args.json keeps it
+bundle=deepsea.princeton.edu/media/code/deepsea_train_bundle.v0.9.tar.gz
+DEEPSEA_URL=${DEEPSEA_URL:-https://$bundle http://$bundle}
+BUNDLE_BYTES=${BUNDLE_BYTES:-3000000000}                # at least: less than this is an error page or a part
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 say() { printf '\n== %s\n' "$*"; }
 die() { printf 'run_all.sh: %s\n' "$*" >&2; exit 2; }
@@ -29,13 +33,15 @@ done
 [[ $SEEDS =~ ^[0-9]+(\ [0-9]+)*$ ]] || die "SEEDS must be whole numbers with a space between, is $SEEDS"
 [[ $# -eq 0 || ( $# -eq 1 && $1 =~ ^--(test|study)$ ) ]] || die "takes nothing, --study or --test, not: $*"
 [[ -z $DATA || -d $DATA ]] || die "DATA=$DATA is not a folder"
-has_gpu() { [[ $(nvidia-smi -L 2>/dev/null) == *GPU* ]]; }
+has_gpu() { [[ -z ${CPU:-} && $(nvidia-smi -L 2>/dev/null) == *GPU* ]]; }
+if [[ -n ${CPU:-} ]]; then export CUDA_VISIBLE_DEVICES=; fi
 
 # Make .venv once; its stamp, a copy of the requirements, is written last.
 environment() {
     local stamp="$here/.venv/installed.txt" want
     want=$(cat "$here/requirements.txt")
-    if has_gpu; then want=${want/tensorflow==/tensorflow[and-cuda]==}; fi
+    if [[ $KERAS_BACKEND == jax ]]; then want=${want/\# jax==/jax==}; fi
+    if has_gpu; then want=${want/tensorflow==/tensorflow[and-cuda]==} want=${want/$'\n'jax==/$'\n'jax[cuda12]==}; fi
     if [[ -f $stamp && $(cat "$stamp") == "$want" ]]; then return; fi
     say "environment: $here/.venv (a few minutes, once)"
     "$PYTHON" -m venv "$here/.venv" || die "$PYTHON -m venv failed: install Python 3.11 or later with venv, or name it in PYTHON"
@@ -44,16 +50,35 @@ environment() {
     mv "$here/.venv/wanted.txt" "$stamp"
 }
 
+# A GPU that Keras does not see would train for weeks on the CPU without a word.
+check_gpu() {
+    has_gpu || return 0
+    local seen why
+    seen=$(cd "$here" && "$python" -c 'import danq; print(*danq.devices())')
+    say "Keras on $KERAS_BACKEND computes on: $seen"
+    [[ $seen == *gpu* || $seen == *cuda* ]] && return
+    local ask="import tensorflow; tensorflow.config.list_physical_devices('GPU')"
+    if [[ $KERAS_BACKEND == jax ]]; then ask="import jax; jax.devices('gpu')"; fi
+    why=$("$python" -c "$ask" 2>&1 | grep -v '^ ' | tail -n 1)
+    die "nvidia-smi sees a GPU and Keras none ($KERAS_BACKEND says: ${why:-nothing}): check the driver, that $here/.venv has" \
+        "tensorflow[and-cuda] (remove .venv to make it anew) and that LD_LIBRARY_PATH hides no CUDA libraries; or CPU=1"
+}
+
 # Download the bundle into ./data: resumed where it stopped, unpacked beside, moved into place. False where that fails.
 download() {
-    say "DeepSEA bundle: $DEEPSEA_URL -> data/"
-    local part=data.part/bundle.part whole=data.part/bundle.tar.gz folder
+    local part=data.part/bundle.part whole=data.part/bundle.tar.gz folder url
     mkdir -p data.part || return 1
-    if ! [[ -f $whole ]]; then
+    for url in $DEEPSEA_URL; do
+        [[ -f $whole ]] && break
+        say "DeepSEA bundle: $url -> data/"
         curl --fail --location --retry 3 --connect-timeout 20 --speed-limit 1000 --speed-time 60 --continue-at - \
-            --output "$part" "$DEEPSEA_URL" || return 1
+            --output "$part" "$url" || continue
+        if (( $(stat -c %s "$part") < BUNDLE_BYTES )); then
+            say "what came is too small to be the bundle: $(stat -c %s "$part") bytes"; rm -f "$part"; continue
+        fi
         mv "$part" "$whole"
-    fi
+    done
+    [[ -f $whole ]] || return 1
     gzip -t "$whole" || { rm -f "$whole"; return 1; }
     rm -rf data.part/unpacked && mkdir data.part/unpacked || return 1
     tar -xzf "$whole" -C data.part/unpacked || die "$whole cannot be unpacked: is the disk full? It is kept for the next run"
@@ -64,6 +89,7 @@ download() {
 
 environment
 python="$here/.venv/bin/python"
+check_gpu
 if [[ ${1:-} == --test ]]; then
     say "tests"
     cd "$here" && exec "$python" -m pytest -q test_superq.py
@@ -76,7 +102,8 @@ if [[ -z $DATA ]]; then
         if ! has_gpu; then
             say "no data/*.mat and no GPU: the demo, on SIMULATED data"; demo=1
         elif ! download; then
-            say "the download failed: going on with the demo, on SIMULATED data"; demo=1
+            say "the download failed: put train.mat, valid.mat and test.mat by hand into $PWD/data and run this again;" \
+                "going on with the demo, on SIMULATED data"; demo=1
         fi
     fi
 fi
@@ -86,7 +113,7 @@ study=${1:-} tag= danq=() superq=() paper=()
 if [[ $study ]]; then LIMIT=${LIMIT:-2000}; fi
 if [[ $demo ]]; then
     DATA=$RUNS/demo-data tag=-demo
-    danq=(--filters 64 --lstm-units 32 --epochs 10) superq=(--filters 32 --lstm-units 16 --epochs 5)
+    danq=(--filters 64 --lstm-units 32 --epochs 10) superq=(--filters 32 --lstm-units 8)
     paper=(--filters 64 --lstm-units 32 --epochs 3)
     [[ -d $DATA ]] || { say "simulated data"; mkdir -p "$RUNS"; "$python" "$here/danq.py" --make-demo-data "$DATA"; }
 fi
@@ -114,10 +141,10 @@ side_by_side() {
 
 if [[ $study ]]; then
     one=("${superq[@]}" --seed "${SEEDS%% *}") old=("${paper[@]}" --seed "${SEEDS%% *}") ours=(--forest-trees 200 --forest-leaf 60)
-    for mend in 0 1 2; do stage study-mend$mend superq.py "${old[@]}" --mend $mend "${ours[@]}"; done
-    for mend in 3 4; do stage study-mend$mend superq.py "${one[@]}" --mend $mend; done
+    for n in 0 1 2; do stage study-ablation$n superq.py "${old[@]}" --ablation $n "${ours[@]}"; done
+    for n in 3 4; do stage study-ablation$n superq.py "${one[@]}" --ablation $n; done
     for weight in 0 1 10 100; do stage study-weight$weight superq.py "${one[@]}" --label-weight $weight; done
-    stage study-2d superq.py "${one[@]}" --layout 2d
+    stage study-no-lstm superq.py "${one[@]}" --no-lstm
     for more in 1 3; do                                 # times the labelled sequences, both strands
         stage study-unlabelled$more superq.py "${one[@]}" --unlabelled "$DATA/train.mat" --unlabelled-limit $((more * 2 * LIMIT))
     done
@@ -145,7 +172,7 @@ if [[ $demo ]]; then
     cat <<END
 
 This was the demo: SIMULATED data, narrow networks, few epochs. For the real thing put DeepSEA's train.mat, valid.mat and
-test.mat into data/ (the bundle: $DEEPSEA_URL)
+test.mat into data/ (the bundle: https://$bundle)
 on a machine with a GPU, and run the same command again; or name your own: DATA=dir bash run_all.sh
 END
 fi

@@ -19,6 +19,7 @@ metrics.csv (3). After a kill the same command goes on: stage 1 from its last ch
 its start; the end is the same to the bit.
 """
 import contextlib
+import csv
 import json
 import os
 import time
@@ -34,25 +35,28 @@ import numpy as np
 from danq import LENGTH, SPLITS, BadInput, Batches, new_file, number, onehot
 from keras import layers, ops
 from scipy import sparse
+from scipy.special import expit
+from scipy.stats import bootstrap
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestRegressor
 
 # ---- settings
 
-CODE = 500  # numbers in the bottleneck, the paper's and ours
-STEPS, DIGITS = 200, 400  # of them, 2 for every 5 bases say what stands where
-FILTERS, LSTM_UNITS = 128, 32
-LEARNING_RATE, LABEL_WEIGHT, EPOCHS, PATIENCE = 5e-3, 10., 10, 3  # the weight is that of the labels in the loss
+CODE, DIGITS = 500, 250  # numbers in the bottleneck, the paper's and ours; of ours 250 digits, one for every four bases
+MIDDLE, CORE = 300, 200  # bases around the centre that pooled features look at; DeepSEA's labels speak of the 200
+FILTERS, WIDTH, LSTM_UNITS = 64, 16, 16
+INPUT_KMERS = (3, 1000), (3, 600), (4, MIDDLE)  # (k, central bases) whose counts the pooled features see
+YARDSTICK = (2, 1000), (4, MIDDLE)  # the strongest set of counts on validation: 146 numbers
+LEARNING_RATE, LABEL_WEIGHT, EPOCHS, BATCH, PATIENCE = 3e-3, 10., 3, 50, 3  # the weight of the labels in the loss
 TREES, LEAF = 200, 60  # leaves of 60 rows, 30 windows: both strands have the same pooled features
 SAMPLES, PROJECTIONS, SHARE, GROUP = 100_000, 8, .125, 100  # see fit_forest
-KMER = 4
 # What leads from the 2018 autoencoder to ours, one change at a time: --ablation N takes the first N.
 CHANGES = {
     "softmax": "a softmax over each base's four numbers, cross-entropy, unknown bases left out",
     "adam": "Adam, warmed up, then a cosine, clipped gradients, early stopping on validation data",
     "local": "a local code, two numbers for every four bases, each read by a local decoder",
     "sines": "the decoder reads the numbers through sines of doubling frequency",
-    "pooled": "100 numbers are pooled features that rebuild 4-mer counts, two for every five bases do the rest"}
+    "pooled": "half of the numbers are pooled features of the middle, one for every four bases does the rest"}
 PAPER_LOG = ("The 2018 paper logged, loss / accuracy: DanQ .0767 / .9791 after epoch 1, 17,150 s an epoch on a K80; "
              "SuperQ 1.4e8 to 4.7e9 / .2505 to .2560 (chance .25) over epochs 1-8, 17,000 s an epoch.\n")
 
@@ -60,50 +64,105 @@ PAPER_LOG = ("The 2018 paper logged, loss / accuracy: DanQ .0767 / .9791 after e
 # ---- the autoencoders
 
 def build_autoencoder(filters=FILTERS, lstm_units=LSTM_UNITS, n_labels=0, sines=True, pooled=True, dtype=None):
-    """An autoencoder that learns: (B, 1000, 4) -> 400 digits + 100 pooled features -> bases (B, 1000, 4) and more.
+    """An autoencoder that learns: (B, 1000, 4) -> 250 digits + 250 pooled features -> bases (B, 1000, 4) and more.
 
-    Digits say what stands where: a linear convolution writes five bases, 10 bits, into two numbers; the decoder reads
-    them through sines of doubling frequency, as a dial by ever finer hands. Pooled features say what the sequence is
-    made of, and answer with its composition (B, 256), counts of 4-mers, and labels (B, n_labels).
+    Digits say what stands where: a linear convolution, which starts as a base-4 numeral, writes four bases into a
+    number; the decoder reads it through sines of doubling frequency, as a dial by ever finer hands. Pooled features say
+    what the middle is made of, and answer with its composition (B, 136), counts of 4-mers, and labels (B, n_labels).
     sines, pooled : False for a decoder, a code without; then 500 digits, two for every four bases
     """
     inputs = keras.Input((LENGTH, 4))
-    steps, digits = (STEPS, DIGITS) if pooled else (CODE // 2, CODE)
-    stride = LENGTH // steps
-    wide = keras.initializers.RandomNormal(stddev=1.)  # a code that starts narrow learns to open up first
-    code = layers.Flatten()(layers.Conv1D(digits // steps, stride, stride, kernel_initializer=wide)(inputs))
+    n = 1 if pooled else 2  # digits of a step
+    write = layers.Conv1D(n, 4, strides=4, kernel_initializer=keras.initializers.RandomNormal(stddev=1.))
+    code = digits = layers.Flatten()(write(inputs))
     if pooled:
-        code = layers.Concatenate()([code, pooled_features(inputs, filters, lstm_units, dtype)])
+        write.set_weights([np.outer(4. ** np.arange(4) / 64, np.arange(4) - 1.5)[..., None], np.zeros(1)])
+        features = pooled_features(inputs, filters, lstm_units, not n_labels, dtype)
+        code = layers.Concatenate()([digits, features])
     code = layers.Identity(name="bottleneck")(code)  # (B, 500)
 
-    x = layers.Reshape((steps, digits // steps))(code[:, :digits])  # (B, 200, 2)
+    x = layers.Reshape((LENGTH // 4, n))(code[:, :n * DIGITS])  # (B, 250, 1)
     if sines:
-        angles = np.pi / 4 * 2. ** np.arange(7)
+        angles = np.pi / 4 * 2. ** np.arange(8)
         x = layers.Concatenate()([x] + [wave(x * float(angle)) for angle in angles for wave in (ops.sin, ops.cos)])
     for _ in range(2):
-        x = layers.Conv1D(128, 1, activation="relu")(x)
-    x = layers.Conv1D(4 * stride, 1)(x)  # (B, 200, 20): five bases a step
+        x = layers.Conv1D(64, 1, activation="relu")(x)
+    x = layers.Conv1D(16, 1)(x)  # (B, 250, 16): four bases a step
     outputs = {"bases": layers.Softmax(name="bases")(layers.Reshape((LENGTH, 4))(x))}
     if pooled:
-        outputs["composition"] = layers.Dense(4 ** KMER, name="composition")(code[:, digits:])
+        outputs["composition"] = layers.Dense(136, name="composition")(code[:, DIGITS:])
     if n_labels:
-        x = layers.Dropout(.5)(code[:, digits:])
+        x = layers.Dropout(.5)(code[:, DIGITS:])
         outputs["labels"] = layers.Dense(n_labels, activation="sigmoid", name="labels")(x)
     return keras.Model(inputs, outputs, name="superq")
 
 
-def pooled_features(inputs, filters, lstm_units, dtype):
-    """(B, 1000, 4) -> (B, 100), the same for its reverse complement."""
-    motif_scan = layers.Conv1D(filters, 8, activation="relu", dtype=dtype, name="motif_scan")
-    motif_grammar = danq.blstm(lstm_units) if lstm_units else None
-    scans = [motif_scan(strand) for strand in (inputs, ops.flip(inputs, (1, 2)))]  # both (B, 993, filters)
-    x = ops.log(1 + 100 * ops.add(*(layers.GlobalAveragePooling1D()(scan) for scan in scans)))  # (B, filters)
+def pooled_features(inputs, filters, lstm_units, with_counts, dtype):
+    """What stands in the middle and around it: (B, 1000, 4) -> (B, 250), the same for its reverse complement.
+
+    with_counts : of the 250, 146 are the yardstick's counts, for a network that no label teaches what to keep
+    """
+    motif_scan = layers.Conv1D(filters, WIDTH, activation="relu", dtype=dtype, name="motif_scan")
+    scans = [motif_scan(central(strand, MIDDLE)) for strand in (inputs, ops.flip(inputs, (1, 2)))]  # (B, 285, filters)
+    x = [KmerCounts(k, span)(inputs) for k, span in INPUT_KMERS]
+    for span in (MIDDLE, CORE):  # how much of a motif is there, and the best site
+        parts = [central(scan, span) for scan in scans]
+        x.append(ops.log(1 + 100 * ops.add(*(ops.mean(part, 1) for part in parts))))
+        x.append(ops.maximum(*(ops.max(part, 1) for part in parts)))
     if lstm_units:
-        steps = [motif_grammar(layers.MaxPooling1D(20)(scan)) for scan in scans]  # both (B, 49, 2 lstm_units)
-        grammar = ops.add(*(layers.GlobalAveragePooling1D()(step) for step in steps))
-        x = layers.Concatenate()([x, grammar])
-    x = layers.BatchNormalization(momentum=.9)(x)
-    return layers.Dense(CODE - DIGITS, activation="relu", name="pooled")(layers.Dropout(.5)(x))
+        motif_grammar = danq.blstm(lstm_units)
+        steps = [motif_grammar(layers.MaxPooling1D(20)(scan)) for scan in scans]  # (B, 14, 2 lstm_units)
+        x += [ops.add(*(ops.mean(central(step, n), 1) for step in steps)) for n in (14, 10)]
+    x = layers.Dropout(.4)(layers.BatchNormalization(momentum=.9)(layers.Concatenate()(x)))
+    counts = [KmerCounts(k, span)(inputs) for k, span in YARDSTICK] if with_counts else []
+    width = CODE - DIGITS - sum(count.shape[1] for count in counts)
+    x = layers.Dense(width, activation="relu", name="pooled")(x)
+    return layers.Concatenate()([*counts, x]) if counts else x
+
+
+def central(x, n):
+    """The n steps in the middle of (B, steps, features)."""
+    first = max(0, (x.shape[1] - n) // 2)
+    return x[:, first:first + n]
+
+
+@keras.saving.register_keras_serializable("superq")
+class KmerCounts(layers.Layer):
+    """Square roots of the counts of all k-mers, on either strand, in the central `span` bases: (B, 1000, 4) -> (B, n).
+
+    A k-mer is a word and another right of it: one matrix product counts those whose bases are known, on any device.
+    """
+
+    def __init__(self, k, span, **options):
+        super().__init__(**options)
+        self.k, self.span = k, span
+
+    def call(self, X):
+        X = central(ops.cast(X, "float32"), self.span)
+        X, n, right = X * known_bases(X)[..., None], self.span - self.k + 1, self.k // 2
+        words = [X]
+        for i in range(1, self.k - right):  # (B, span - i, 4^(i + 1)): which word begins where
+            pairs = words[-1][:, :self.span - i, :, None] * X[:, i:, None, :]
+            words.append(ops.reshape(pairs, (-1, self.span - i, 4 ** (i + 1))))
+        first, second = words[-1][:, :n], words[right - 1][:, -n:]
+        counts = ops.reshape(ops.matmul(ops.transpose(first, (0, 2, 1)), second), (-1, 4 ** self.k))
+        mates = complement_words(self.k)
+        one = np.unique(np.minimum(np.arange(4 ** self.k), mates))  # of a k-mer and its reverse complement
+        return ops.sqrt(ops.take(counts, one, 1) + ops.take(counts, mates[one], 1))
+
+    def get_config(self):
+        return super().get_config() | {"k": self.k, "span": self.span}
+
+
+def complement_words(k):
+    """Base-4 number of the reverse complement of each k-mer number."""
+    digits = np.arange(4 ** k)[:, None] // 4 ** np.arange(k) % 4
+    return (3 - digits) @ 4 ** np.arange(k)[::-1]
+
+
+def known_bases(X):
+    """1 where a column of one-hot (B, length, 4) holds exactly one base, else 0: (B, length) float32, on the device."""
+    return ops.cast(ops.equal(ops.sum(X, -1), 1), "float32")
 
 
 def build_paper(filters=danq.FILTERS, lstm_units=danq.LSTM_UNITS, softmax=False, dtype=None):
@@ -135,7 +194,7 @@ def encoder_of(autoencoder):
 
 # ---- their training
 
-def compile_autoencoder(model, changes, steps, label_weight=0.):
+def compile_autoencoder(network, changes, steps, n_labels=1, label_weight=0.):
     """Loss and optimiser with some of CHANGES.
 
     2018: squared error and Nadam at .015, ten times what Keras advised: it diverges. Ours: cross-entropy of known bases
@@ -146,14 +205,15 @@ def compile_autoencoder(model, changes, steps, label_weight=0.):
         warmup = max(1, steps // 20)
         optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(
             1e-4, max(1, steps - warmup), alpha=.02, warmup_target=LEARNING_RATE, warmup_steps=warmup), clipnorm=1.)
-    accuracy = [keras.metrics.CategoricalAccuracy(name="acc")]
+    accuracy, targets = [keras.metrics.CategoricalAccuracy(name="acc")], targets_of(network)
     if "softmax" not in changes:
-        return danq.compile_model(model, optimizer, "mean_squared_error", accuracy)
+        return danq.compiled(network, n_labels, optimizer, "mean_squared_error", accuracy, targets=targets)
     mean = {"reduction": "mean_with_sample_weight"}  # of what has a weight: known bases, labelled sequences
     losses = {"bases": keras.losses.CategoricalCrossentropy(**mean), "composition": "mean_squared_error",
               "labels": keras.losses.BinaryCrossentropy(**mean)}
-    danq.compile_model(model, optimizer, {key: losses[key] for key in model.output}, {"bases": accuracy},
-                       {key: label_weight if key == "labels" else 1. for key in model.output})
+    weights = {key: label_weight if key == "labels" else 1. for key in network.output}
+    losses = {key: losses[key] for key in weights}
+    return danq.compiled(network, n_labels, optimizer, losses, {"bases": accuracy}, weights, targets)
 
 
 @keras.saving.register_keras_serializable("superq")
@@ -177,26 +237,22 @@ class Nadam2018(keras.optimizers.Nadam):
         self.assign_sub(variable, learning_rate * ahead / (ops.sqrt(spread) + self.epsilon))
 
 
-def targets_of(model, split):
-    """What a model is asked for: a function (X, rows) -> targets and weights of its outputs, for Batches.
+def targets_of(network):
+    """What a network is asked for: a function for danq.FromBits, on the device, -> targets and weights of its outputs.
 
-    Unknown bases and unlabelled rows weigh 0; composition is the square root of both strands' 4-mer counts. The 2018
-    model is asked for the sequence, an N for four zeros.
+    Unknown bases and unlabelled rows weigh 0. The 2018 model is asked for the sequence, an N for four zeros.
     """
-    def composition(X, rows):
-        counts = kmer_counts(X)
-        return np.sqrt(counts + counts[:, COMPLEMENTS]), np.ones(len(X), np.float32)
+    composition = KmerCounts(4, MIDDLE)
 
-    def labels(X, rows):
-        own = np.minimum(rows, len(split.Y) - 1)
-        return split.labels(own), (own == rows).astype(np.float32)
-
-    parts = {"bases": lambda X, rows: (X, known_bases(X)), "composition": composition, "labels": labels}
-
-    def target(X, rows):
-        pairs = {key: parts[key](X, rows) for key in model.output}
-        return {key: pair[0] for key, pair in pairs.items()}, {key: pair[1] for key, pair in pairs.items()}
-    return target if isinstance(model.output, dict) else lambda X, rows: (X,)
+    def targets(X, labels, weight):
+        if not isinstance(network.output, dict):
+            return X, None
+        known = known_bases(X)
+        ones = ops.ones_like(known[:, 0])
+        targets = {"bases": X, "composition": composition(X), "labels": labels}
+        weights = {"bases": known, "composition": ones, "labels": ones if weight is None else weight}
+        return {key: targets[key] for key in network.output}, {key: weights[key] for key in network.output}
+    return targets
 
 
 def train_autoencoder(args, splits, out_dir):
@@ -210,8 +266,8 @@ def train_autoencoder(args, splits, out_dir):
               f"sequences, labels at weight {args.label_weight:g}, {args.epochs} epochs", flush=True)
         always = "" if changes else "always .25: loss 0.1875; "
         training = danq.fit(
-            model, lambda epoch: Batches(train, args.batch_size, targets_of(model, train), args.seed, epoch),
-            Batches(valid, args.batch_size, targets_of(model, valid)) if "adam" in changes else None, args,
+            model, lambda epoch: Batches(train, args.batch_size, args.seed, epoch),
+            Batches(valid, args.batch_size) if "adam" in changes else None, args,
             PATIENCE if "adam" in changes else args.epochs,
             f" ({always}commonest base: acc {markov_model(train, 0).max():.4f})")
     report = reconstruction(args.ablation, danq.load_model(out_dir), train, splits["test"], args.batch_size)
@@ -223,10 +279,9 @@ def train_autoencoder(args, splits, out_dir):
 
 def compiled_autoencoder(args, n_labels, sequences):
     keras.utils.set_random_seed(args.seed)
-    model = build(args, n_labels if args.label_weight else 0)
+    network = build(args, n_labels if args.label_weight else 0)
     steps = args.epochs * -(-sequences // args.batch_size)
-    compile_autoencoder(model, changes_of(args.ablation), steps, args.label_weight)
-    return model
+    return compile_autoencoder(network, changes_of(args.ablation), steps, n_labels, args.label_weight)
 
 
 # ---- how well is DNA rebuilt?
@@ -239,9 +294,10 @@ def reconstruction(ablation, model, train, test, batch_size, sample=10_000):
     rows, tables = danq.even_sample(len(test.X), sample), {order: markov_model(train, order) for order in (0, 2)}
     sums = {name: np.zeros(3) for name in ("model", *tables)}  # bases, right ones, bits
     for block in np.array_split(rows, -(-len(rows) // batch_size)):
-        X = test.onehot(block)
+        X = onehot(test.X[block])
         P = decoder.predict_on_batch(encoder.predict_on_batch(X).astype(code_dtype(ablation)))
-        known, codes = known_bases(X), base_codes(X)
+        codes = base_codes(X)
+        known = codes >= 0
         true = np.take_along_axis(P, np.maximum(codes, 0)[..., None], 2)[..., 0][known]
         right = (P.argmax(-1) == codes)[known].sum()
         sums["model"] += known.sum(), right, -np.log2(np.clip(true, 1e-7, 1)).sum(dtype=float)
@@ -271,14 +327,10 @@ def markov_model(split, order, sample=20_000):
     return counts / counts.sum(1, keepdims=True)
 
 
-def known_bases(X):
-    """Bool (n, 1000): columns that hold exactly one base; others are not scored."""
-    return sum(X[..., base] for base in range(4)) == 1  # several times faster than X.sum(-1)
-
-
 def base_codes(X):
     """Base of each column (n, 1000) int8: index into A, G, C, T, or -1 where it is not known."""
-    return np.where(known_bases(X), X[..., 1] + 2 * X[..., 2] + 3 * X[..., 3], np.uint8(255)).view(np.int8)
+    one = sum(X[..., base] for base in range(4)) == 1  # several times faster than X.sum(-1)
+    return np.where(one, X[..., 1] + 2 * X[..., 2] + 3 * X[..., 3], np.uint8(255)).view(np.int8)
 
 
 def words(codes, k):
@@ -293,30 +345,17 @@ def words(codes, k):
     return number
 
 
-def kmer_counts(X, k=KMER):
-    """Counts of the k-mers of one-hot (n, 1000, 4): (n, 4^k) float32, those with an unknown base left out."""
-    bins = 4 ** k + 1  # the first is for those left out
-    word = words(base_codes(X), k) + np.arange(1, len(X) * bins, bins)[:, None]
-    return np.bincount(word.ravel(), minlength=len(X) * bins).reshape(len(X), bins)[:, 1:].astype(np.float32)
-
-
-def complement_words(k=KMER):
-    """Number of the reverse complement of each k-mer number."""
-    digits = np.arange(4 ** k)[:, None] // 4 ** np.arange(k) % 4
-    return (3 - digits) @ 4 ** np.arange(k)[::-1]
-
-
-COMPLEMENTS = complement_words()
-
-
 # ---- encodings
 
 def load_encoder(out_dir, features, ablation):
-    """What the forest sees: a function one-hot (n, 1000, 4) -> (n, width)."""
+    """What the forest sees: a function packed (n, 500) -> (n, width)."""
     if features == "kmer":
-        return lambda X: kmer_counts(X).astype(np.float16)  # counts to 997: exact
-    encoder = encoder_of(danq.load_model(out_dir))
-    return lambda X: np.nan_to_num(encoder.predict_on_batch(X)).astype(code_dtype(ablation))
+        inputs = keras.Input((LENGTH, 4))
+        network = keras.Model(inputs, layers.Concatenate()([KmerCounts(k, span)(inputs) for k, span in YARDSTICK]))
+    else:
+        network = encoder_of(danq.load_model(out_dir))
+    encode = danq.FromBits(network).predict_on_batch
+    return lambda bits: np.nan_to_num(encode(bits)).astype(code_dtype(ablation))
 
 
 def code_dtype(ablation):  # our code stays within a few units; the paper's optimiser leaves it no scale
@@ -330,7 +369,7 @@ def write_encodings(path, encode, splits, labels, about, batch_size):
     /labels (K, 2) assay and name; attribute `about`: JSON
     """
     started, part, K, offset = time.time(), path.with_suffix(".part"), len(labels), 0
-    Z = encode(splits["train"].onehot(slice(1)))
+    Z = encode(splits["train"].X[:1])
     width, dtype = Z.shape[1], Z.dtype
     blocks = [(split, slice(i, min(i + batch_size, len(split.X)))) for split in splits.values()
               for i in range(0, len(split.X), batch_size)]
@@ -340,7 +379,7 @@ def write_encodings(path, encode, splits, labels, about, batch_size):
         done = int(np.searchsorted(ends, file.tell(), "right")) - 1
         file.truncate(ends[done])  # a kill may have cut through a batch
         for i, (split, rows) in enumerate(blocks[done:], done + 1):
-            file.write(encode(split.onehot(rows)).tobytes())
+            file.write(encode(split.X[rows]).tobytes())
             bar.update(i)
     size = ends[-1] + sum(len(split.X) for split in splits.values()) * (K // 4 + 4) + (1 << 20)
     with new_file(path) as temporary, new_hdf5(temporary, size) as file:
@@ -390,21 +429,23 @@ def open_encodings(out_dir):
 
 # ---- a random forest for many labels. For another classifier replace fit_forest and predict_forest.
 
-def fit_forest(Z, Y, trees=TREES, leaf=LEAF, samples=SAMPLES, projections=PROJECTIONS, seed=1337, bootstrap=True):
+def fit_forest(Z, Y, trees=TREES, leaf=LEAF, samples=SAMPLES, projections=PROJECTIONS, seed=1337, bootstrap=True,
+               first=0):
     """Grow a random forest of many outputs; a dict of plain arrays.
 
-    Z : (N, width);  Y : (N, K) 0/1, arrays or HDF5 datasets;  leaf : rows in a leaf at least
+    Z : (N, width), of which the columns from `first` on;  Y : (N, K) 0/1, arrays or HDF5 datasets
+    leaf : rows in a leaf at least
     samples : rows drawn for each GROUP of trees where there are more: memory does not grow with N
     projections : random sums of labels that stand for them while trees grow (Joly et al. 2014), each on a bootstrap of
     SHARE of the rows and of `leaf`; 0 for plain scikit-learn. Regression trees on 0/1 labels split by half of Gini, as
     a classifier's. Leaf means are then taken over the labels of all N rows.
     """
     grown, bar = [], danq.progress(trees)
-    for first in range(0, trees, GROUP):
-        grown += grow_trees(Z, Y, min(GROUP, trees - first), leaf, samples, projections, seed + first, bootstrap)
+    for n in range(0, trees, GROUP):
+        grown += grow_trees(Z, Y, min(GROUP, trees - n), leaf, samples, projections, seed + n, bootstrap, first)
         bar.update(len(grown))
-    forest = flatten_trees(grown)
-    return forest | {"means": leaf_means(forest, grown, Z, Y)}
+    forest = flatten_trees(grown, first)
+    return forest | {"means": leaf_means(forest, grown, Z, Y, first)}
 
 
 def predict_forest(forest, Z):
@@ -412,12 +453,12 @@ def predict_forest(forest, Z):
     return leaves_of(forest, np.asarray(Z, np.float32)) @ forest["means"] / np.float32(len(forest["root"]))
 
 
-def grow_trees(Z, Y, trees, leaf, samples, projections, seed, bootstrap):
+def grow_trees(Z, Y, trees, leaf, samples, projections, seed, bootstrap, first):
     """One group of scikit-learn trees, with one draw of rows and projections."""
     n, K, share = len(Z), Y.shape[1], SHARE if projections and bootstrap else 1.
     rng = np.random.default_rng(seed)
     rows = np.arange(n) if n <= samples else np.sort(rng.choice(n, samples, replace=False))
-    X, T = read_rows(Z, rows).astype(np.float32), read_rows(Y, rows).astype(np.float32)
+    X, T = read_rows(Z, rows)[:, first:].astype(np.float32), read_rows(Y, rows).astype(np.float32)
     if not np.isfinite(X).all():
         raise BadInput("the encodings hold NaN or infinite numbers: train again with --restart")
     if projections:
@@ -436,13 +477,13 @@ def read_rows(array, rows, block=20_000):
                            for i, (lo, hi) in enumerate(zip(cuts, cuts[1:])) if hi > lo])
 
 
-def flatten_trees(trees):
+def flatten_trees(trees, column):
     """scikit-learn trees as arrays over all nodes: feature, threshold, left, right, leaf (number or -1); and root."""
     first = np.cumsum([0] + [tree.node_count for tree in trees])
     left, right, feature, threshold = (np.concatenate([getattr(tree, name) for tree in trees])
                                        for name in ("children_left", "children_right", "feature", "threshold"))
     own, shift, is_leaf = np.arange(first[-1]), np.repeat(first[:-1], np.diff(first)), left < 0
-    arrays = {"feature": np.where(is_leaf, 0, feature), "left": np.where(is_leaf, own, left + shift),
+    arrays = {"feature": np.where(is_leaf, 0, feature + column), "left": np.where(is_leaf, own, left + shift),
               "right": np.where(is_leaf, own, right + shift), "leaf": np.where(is_leaf, is_leaf.cumsum() - 1, -1),
               "root": first[:-1]}
     return {"threshold": threshold} | {key: array.astype(np.int32) for key, array in arrays.items()}
@@ -460,7 +501,7 @@ def leaves_of(forest, Z):
     return sparse.csr_matrix((np.ones(leaf.size, np.float32), leaf.ravel(), ends), (len(Z), len(forest["means"])))
 
 
-def leaf_means(forest, trees, Z, Y, block=20_000):
+def leaf_means(forest, trees, Z, Y, first, block=20_000):
     """Mean labels of the rows of (Z, Y) in each leaf, (leaves, K) float32, in one streaming pass."""
     last = np.cumsum([tree.n_leaves for tree in trees])
     total, sizes = np.zeros((last[-1], Y.shape[1]), np.float32), np.zeros((last[-1], 1), np.float32)
@@ -475,7 +516,7 @@ def leaf_means(forest, trees, Z, Y, block=20_000):
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for i in range(0, len(Z), block):
-            X, labels = Z[i:i + block].astype(np.float32), sparse.csr_matrix(Y[i:i + block], dtype=np.float32)
+            X, labels = Z[i:i + block, first:].astype(np.float32), sparse.csr_matrix(Y[i:i + block], dtype=np.float32)
             list(pool.map(add, range(len(trees))))
     return total / np.maximum(sizes, 1)
 
@@ -494,8 +535,9 @@ def fit_and_score(args, out_dir):
         Z, Y = file["train/Z"], file["train/Y"]
         print(f"[3/3] forest: {args.forest_trees} trees, {len(Z):,} x {Z.shape[1]} encodings, {Y.shape[1]} labels",
               flush=True)
+        learnt = args.features == "autoencoder" and args.ablation == len(CHANGES)
         forest = fit_forest(Z, Y, args.forest_trees, args.forest_leaf, args.forest_samples, args.forest_projections,
-                            args.seed)
+                            args.seed, first=DIGITS * learnt)  # digits are noise to it
         with new_file(out_dir / "forest.npz") as temporary:
             np.savez(temporary, **forest, data="SIMULATED " * about["simulated"] + about["data"])
         seconds = {"autoencoder": about["training"]["seconds"], "encodings": about["encoding_seconds"],
@@ -504,6 +546,13 @@ def fit_and_score(args, out_dir):
             split = danq.Split(None, None, Y.shape[1], int(group.attrs["windows"]), bool(group.attrs["strands"]))
             scores += [danq.strand_mean(lambda rows: predict_forest(forest, group["Z"][rows]), split, 500),
                        group["Y"][:split.windows]]
+        if args.label_weight:  # what the autoencoder itself answers
+            weights, bias = danq.load_model(out_dir).get_layer("labels").get_weights()
+            P = danq.strand_mean(lambda rows: expit(group["Z"][rows][:, DIGITS:] @ weights + bias), split, 500)
+            _, means = danq.evaluate(P, scores[-1], [(i, "all", "") for i in range(P.shape[1])], [.5] * P.shape[1])
+            about["label_output"] = {key: means["all"][key] for key in ("auroc", "auprc")}
+            print("the autoencoder's own label output, no forest: AUROC {auroc:.4f}, AUPRC {auprc:.4f}".format(
+                **about["label_output"]), flush=True)
         labels = [(i, *(text.decode() for text in label)) for i, label in enumerate(file["labels"][:])]
         n = len(Z)
     P_valid, Y_valid, P, Y = scores
@@ -517,7 +566,7 @@ def fit_and_score(args, out_dir):
 
 def parse_args(argv=None):
     parser, positive = danq.Parser(description=__doc__.splitlines()[0]), number(int, 1)
-    danq.shared_arguments(parser, None, EPOCHS)
+    danq.shared_arguments(parser, None, None, None)
     add = parser.add_argument
     add("--paper", action="store_true", help="the 2018 network, recipe and forest (10 trees, leaf 1)")
     add("--filters", type=positive, help=f"of the first convolution ({FILTERS}; --paper 320)")
@@ -541,6 +590,8 @@ def parse_args(argv=None):
     add("--compare", nargs="+", metavar="DIR", help="set finished runs side by side, DanQ's first, and exit")
     args = parser.parse_args(argv)
     args.ablation = 0 if args.paper else args.ablation
+    args.epochs = args.epochs or (10 if args.paper else EPOCHS)
+    args.batch_size = args.batch_size or (danq.BATCH if args.paper else BATCH)
     learns, ours = args.features == "autoencoder", args.ablation == len(CHANGES)
     if args.label_weight is None:
         args.label_weight = LABEL_WEIGHT if learns and ours else 0.
@@ -574,7 +625,6 @@ def main(argv=None):
         sources = before["data_files"]
         vars(args).update({key: before[key] for key in vars(args).keys() & before.keys() if key not in changeable})
     else:
-        print(f"data: {args.data_dir}", flush=True)
         splits, labels = danq.load_data(args)
         simulated, sources = splits["train"].simulated, [split.source for split in splits.values()]
         more = args.unlabelled, args.danq and f"{args.danq}/model.keras"
@@ -603,7 +653,7 @@ def encode_splits(args, splits, labels, out_dir):
 
 
 def run_name(args):
-    names = {"kmer": f"{KMER}-mers -> forest", "untrained": "untrained encoder -> forest", "pca": "PCA -> forest",
+    names = {"kmer": "k-mers -> forest", "untrained": "untrained encoder -> forest", "pca": "PCA -> forest",
              "danq": "DanQ's features -> forest", "autoencoder": "SuperQ (paper)" if args.paper else "SuperQ"}
     learns, ours, weight = args.features == "autoencoder", args.ablation == len(CHANGES), args.label_weight
     return ", ".join(filter(None, [
@@ -614,7 +664,7 @@ def run_name(args):
 
 
 def trained_scores(out_dir):
-    """A finished run as a function, one-hot (n, 1000, 4) -> (n, K)."""
+    """A finished run as a function, packed (n, 500) -> (n, K)."""
     settings = danq.finished_settings(out_dir, "superq.py")
     encode = load_encoder(out_dir, settings["features"], settings["ablation"])
     forest = load_forest(out_dir / "forest.npz")
@@ -645,7 +695,7 @@ def make_yardstick(args, splits, out_dir, sample=20_000):
         model = danq.load_model(args.danq)
         code = layers.Identity(name="bottleneck")(model.get_layer("dense").output)
     elif args.features == "pca":
-        X = train.onehot(danq.even_sample(len(train.X), sample))
+        X = onehot(train.X[danq.even_sample(len(train.X), sample)])
         pca = PCA(min(CODE, len(X)), svd_solver="covariance_eigh").fit(X.reshape(len(X), -1).astype(np.float32))
         inputs, project = keras.Input((LENGTH, 4)), layers.Dense(pca.n_components_, name="bottleneck")
         model = keras.Model(inputs, project(layers.Flatten()(inputs)))
@@ -705,7 +755,7 @@ def pack_fasta(path, packed, block=1000):
     danq.claim(packed, os.path.getsize(packed))
     for i in range(0, n, block):
         X = danq.letters_to_onehot(list(islice(rest, block)), path)
-        out[i:i + len(X)] = np.packbits(X.reshape(len(X), -1), axis=1)
+        out[i:i + len(X)] = danq.packed(X)
 
 
 # ---- side by side
@@ -728,7 +778,7 @@ def compare(folders, output):
     for folder, run, settings in runs:
         alike = all(other == settings for _, more, other in runs if more["model"] == run["model"])
         groups.setdefault(run["model"] if alike else f"{run['model']} [{folder.name}]", []).append(run)
-    table = comparison_table(groups)
+    table = comparison_table(groups) + differences(runs)
     with new_file(f"{name}.md") as temporary:
         temporary.write_text(table, encoding="utf-8")
     with new_file(f"{name}.png") as temporary:
@@ -767,6 +817,30 @@ def comparison_table(groups):
             f"{base['train_sequences']:,} training sequences, {base['test_windows']:,} test windows, "
             f"{'both strands averaged, ' * base['strands']}{base['labels_scored']} of {base['labels']} labels scored. "
             f"Time: DanQ to its best epoch; SuperQ all three stages.\n\n{table}\n{''.join(lines)}")
+
+
+def differences(runs):
+    """Markdown: mean differences over labels, with 95 % bootstrap intervals, from DanQ and from k-mer counts.
+
+    runs : [(folder, summary, settings)]; the seeds of a model are averaged label by label
+    """
+    tables = {}
+    for folder, run, _ in runs:
+        with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
+            rows = [[float(row[key] or "nan") for key in ("auroc", "auprc")] for row in csv.DictReader(file)]
+        tables.setdefault(run["model"], []).append(rows)
+    scores = {model: np.mean(rows, 0) for model, rows in tables.items()}
+    lines = ["\n| model | against | AUROC (95 % of labels' means) | AUPRC |\n| --- | --- | --- | --- |\n"]
+    for model in list(scores)[1:]:
+        for other in dict.fromkeys([runs[0][1]["model"], "k-mers -> forest"]):
+            if other in scores and other != model:
+                cells = []
+                for d in (scores[model] - scores[other]).T:
+                    d = np.resize(d[np.isfinite(d)], max(2, np.isfinite(d).sum()))
+                    low, high = bootstrap((d,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
+                    cells.append(f"{d.mean():+.4f} ({low:+.4f} to {high:+.4f})")
+                lines.append(f"| {model} | {other} | {' | '.join(cells)} |\n")
+    return "".join(lines) * (len(lines) > 1)
 
 
 def mean_and_spread(values):
