@@ -13,8 +13,8 @@ It prints a line an epoch, then the mean test scores beside chance. What to expe
     the paper, DeepSEA's 919 labels                     .938    .371    6 hours an epoch on a GPU of 2015
     here, 8,000 windows of real DNA, 177 labels         .701    .113    16 minutes to the best epoch on 2 CPU cores
 
---out-dir gets args.json, history.csv (a row an epoch), model.keras, metrics.csv (a row a label) and summary.json, packed/
-beside it the data as bits. superq.py imports data, training and scores from here.
+--out-dir gets history.csv (a row an epoch), model.keras, metrics.csv (a row a label), summary.json; packed/ beside it the
+data as bits. superq.py imports data, training and scores from here.
 """
 import argparse
 import ast
@@ -190,7 +190,7 @@ def train_epoch(model, data, valid, checkpoint):
     """One epoch, or what a kill left of it: losses and accuracies {name: number}."""
     epoch, data.first = len(checkpoint.state["history"]), checkpoint.state["step"]
     try:
-        if not model.optimizer.built:  # build all that has a state: fit() on JAX would lose the first batch
+        if not model.optimizer.built:  # fit() on JAX would lose the first batch
             model.test_on_batch(*data[0])
             model.optimizer.build(model.trainable_variables)
         logs = model.fit(data, validation_data=valid, initial_epoch=epoch, epochs=epoch + 1, shuffle=False,
@@ -198,13 +198,13 @@ def train_epoch(model, data, valid, checkpoint):
     except Exception as error:
         if not any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "OOM when", "out of memory")):
             raise
-        raise BadInput(f"--batch-size {data.batch_size} does not fit into the device's memory, {fitting(model, data)} does: "
-                       f"give it with another --out-dir or --restart; the last checkpoint stays") from error
+        raise BadInput(f"--batch-size {data.batch_size} does not fit into the device's memory, {fitting(model, data)} does "
+                       f"(with another --out-dir or --restart); the last checkpoint stays") from error
     return {key.replace("bases_acc", "acc"): values[0] for key, values in logs.items()}
 
 
 def fitting(model, data):
-    """The first half, quarter, ... of a batch with which a training step fits."""
+    """The first half, quarter, ... of a batch that fits."""
     while data.batch_size > 1:
         data.batch_size //= 2
         with contextlib.suppress(Exception):
@@ -235,7 +235,7 @@ def reason_to_stop(checkpoint, patience):
 
 class Checkpoint(keras.callbacks.Callback):
     """All that training consists of, in a file: Keras' variables (weights, optimiser, dropout seeds, running means) and
-    `state` (history, step in the epoch, seconds). A run that finds it goes on, on a CPU to the bit as if never stopped."""
+    `state` (history, step, seconds). A run that finds it goes on, on a CPU to the bit as if never stopped."""
 
     def __init__(self, path, args):
         super().__init__()
@@ -247,7 +247,7 @@ class Checkpoint(keras.callbacks.Callback):
                 self.values = [file[f"v{i}"] for i in range(len(file.files) - 1)]
                 epoch = len(self.state["history"]) + 1
             print(f"going on after step {self.state['step']} of epoch {epoch}: {path}", flush=True)
-        self.started, self.saved, self.steps, self.clock = time.time() - self.state["seconds"], time.time(), 0, None
+        self.started, self.saved, self.steps, self.marks = time.time() - self.state["seconds"], time.time(), 0, []
 
     def variables(self):
         return self.model.variables + self.model.optimizer.variables + self.model.metrics_variables
@@ -255,7 +255,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         for variable, value in zip(self.variables(), self.values, strict=bool(self.values)):
             variable.assign(value)
-        if not self.state["step"]:  # else the running means are those of a validation
+        if not self.state["step"]:  # else they are those of a validation
             self.model.reset_metrics()
         self.values, self.first = [], self.state["step"]
 
@@ -265,18 +265,13 @@ class Checkpoint(keras.callbacks.Callback):
             self.save()
         if self.time_is_up():
             self.model.stop_training = True  # after this batch
-        if self.steps in (5, 105) and self.clock is not False:
-            self.print_rate()
+        if len(self.marks) < 2 and self.steps >= (5, 105)[len(self.marks)]:  # the first steps compile
+            ops.convert_to_numpy(self.model.trainable_variables[-1])  # wait for the device
+            self.marks.append(time.time())
+            if len(self.marks) > 1:
+                hours = self.args.epochs * self.params["steps"] * (self.marks[1] - self.marks[0]) / 360_000
+                print(f"at this rate {self.args.epochs} epochs take {hours:,.2f} hours", flush=True)
         self.steps += STEPS_PER_CALL
-
-    def print_rate(self):
-        """What all epochs will take at the rate of a hundred steps, after those that compile."""
-        keras.ops.convert_to_numpy(self.model.trainable_variables[-1])  # wait for the device
-        if self.clock:
-            rate = 100 * self.args.batch_size / (time.time() - self.clock)
-            hours = self.args.epochs * self.params["steps"] * self.args.batch_size / rate / 3600
-            print(f"{rate:,.0f} sequences/s: {self.args.epochs} epochs take {hours:,.1f} hours", flush=True)
-        self.clock = time.time() if self.clock is None else False
 
     def seconds(self):
         return time.time() - self.started
@@ -286,7 +281,7 @@ class Checkpoint(keras.callbacks.Callback):
         return bool(limit and self.seconds() > limit)
 
     def save(self):
-        values = {f"v{i}": keras.ops.convert_to_numpy(variable) for i, variable in enumerate(self.variables())}
+        values = {f"v{i}": ops.convert_to_numpy(variable) for i, variable in enumerate(self.variables())}
         self.state["seconds"] = self.seconds()
         with new_file(self.path) as temporary:
             np.savez(temporary, state=json.dumps(self.state), **values)
@@ -296,7 +291,7 @@ class Checkpoint(keras.callbacks.Callback):
 # ---- scores
 
 def strand_mean(score, split, batch_size):
-    """Scores (windows, K) float32 of score(rows) over a split, averaged over both strands where it has them."""
+    """Scores (windows, K) float32 of score(rows), averaged over both strands where a split has them."""
     P, bar = [], progress(split.windows)
     for start in range(0, split.windows, batch_size):
         stop = min(start + batch_size, split.windows)
@@ -309,7 +304,7 @@ def strand_mean(score, split, batch_size):
 
 
 def best_thresholds(P, Y):
-    """The threshold of each label with the highest F1, .5 without a positive: P and Y (windows, K)."""
+    """The threshold with the highest F1 (.5 without a positive) for each column of P and Y (windows, K)."""
     thresholds = [.5] * Y.shape[1]
     for k in np.flatnonzero(Y.any(0)):
         precision, recall, cuts = precision_recall_curve(Y[:, k], P[:, k])
@@ -319,7 +314,7 @@ def best_thresholds(P, Y):
 
 
 def score_label(y, p, threshold):
-    """AUROC, AUPRC (average precision), F1 at `threshold` and recall at 10 % FDR of one label with both classes."""
+    """AUROC, AUPRC (average precision), F1 at `threshold` and recall at 10 % FDR of one label."""
     precision, recall, _ = precision_recall_curve(y, p)
     called = p >= threshold
     return {"auroc": roc_auc_score(y, p), "auprc": average_precision_score(y, p),
@@ -346,7 +341,7 @@ def evaluate(P, Y, labels, thresholds):
 
 
 def finish_run(out_dir, rows, means, summary):
-    """Write metrics.csv and, last, summary.json, which marks the run finished; print the means beside yardsticks."""
+    """Write metrics.csv and, last, summary.json, which marks the run finished; print the means."""
     columns = "column assay name positives base_rate auroc auprc f1 threshold recall_at_10fdr".split()
     write_csv(out_dir / "metrics.csv", rows, columns)
     summary |= {"labels": len(rows), "labels_scored": means["all"]["labels"], "means": means,
@@ -436,10 +431,9 @@ def main(argv=None):
 
 
 def score_elsewhere(args, score, more=lambda test: {}):
-    """Score the run in --out-dir on the test split of --test-data -> out_dir/test-NAME/, a run for --compare.
+    """Score the run in --out-dir on the test split of --test-data, labels matched by name -> out_dir/test-NAME/.
 
     score : packed (n, 500) -> (n, K);  more : function of the split -> entries of summary.json
-    Labels are matched by name; thresholds are the run's own.
     """
     out_dir, folder = Path(args.out_dir), Path(args.test_data)
     test, thresholds = load_split(folder, "test", packed_dir(out_dir), args.limit), trained_thresholds(out_dir)
@@ -466,7 +460,7 @@ class BadInput(Exception):
 
 
 def command_line(main):
-    """Run main(); bad input and failed files are told in one line on stderr, with exit code 2."""
+    """Run main(); bad input and failed files give one line on stderr and exit code 2."""
     try:
         return main()
     except BadInput as error:
@@ -498,7 +492,7 @@ def first_line(error):
 
 @contextlib.contextmanager
 def readable(path, advice="copy or download it again", damage=Exception):
-    """Name the file in an error of the system, or in `damage`, a library's ways to say so."""
+    """Name the file in an error of the system, or in `damage` that a library finds."""
     try:
         yield
     except Exception as error:
@@ -511,7 +505,7 @@ def readable(path, advice="copy or download it again", damage=Exception):
 
 @contextlib.contextmanager
 def new_file(path):
-    """Yield a temporary path, which takes the name `path` when all went well and is removed otherwise."""
+    """Yield a temporary path, which becomes `path` when all went well and is removed otherwise."""
     path = Path(path)
     if not path.name:
         raise BadInput(f"{path} is a folder: name a file")
@@ -561,7 +555,7 @@ def progress(total):
 OUTPUTS = (".json", ".csv", ".keras", ".npz", ".h5", ".part")  # what --restart removes
 FORMAT = 2  # of a run folder
 NO_SETTINGS = ("restart", "reuse_encodings", "make_demo_data", "compare", "predict", "test_data", "output", "out_dir",
-               "checkpoint_minutes")  # arguments that leave results as they are
+               "checkpoint_minutes")  # leave results as they are
 
 
 @contextlib.contextmanager
@@ -582,8 +576,8 @@ def run_folder(args, script, simulated, source, changeable=()):
         before = read_json(record, "settings")["settings"] if record.is_file() else settings
         for key in sorted(settings.keys() | before.keys()):
             if key not in changeable and before.get(key) != settings.get(key):
-                raise BadInput(f"{out_dir} holds a run in which {key.replace('_', '-')} was {before.get(key)}, "
-                               f"now {settings.get(key)}: use another --out-dir, or --restart to discard it")
+                raise BadInput(f"{out_dir} holds a run in which {key.replace('_', '-')} was {before.get(key)}, now "
+                               f"{settings.get(key)}: use another --out-dir, or --restart")
         if finished := summary.is_file() and before == settings:
             print(f"{out_dir} is finished already (--restart trains again)")
         else:
@@ -635,7 +629,7 @@ def all_devices(batch_size):
     """Train data-parallel over all GPUs of the machine, where Keras can do that."""
     n = len(devices())
     if n > 1 and keras.backend.backend() != "jax":
-        print(f"one of {n} devices is used: Keras shares the work out on JAX only (KERAS_BACKEND=jax)", flush=True)
+        print(f"one of {n} devices is used: Keras shares work out on JAX only (KERAS_BACKEND=jax)", flush=True)
     elif n > 1:
         if batch_size % n:
             raise BadInput(f"--batch-size {batch_size} does not divide among {n} devices")
@@ -652,7 +646,7 @@ def peak_memory():
 
 
 def finished_settings(out_dir, script=None):
-    """Settings of the finished run in out_dir. BadInput where there is none, or it is another script's."""
+    """Settings of the finished run in out_dir, BadInput where there is none."""
     if not (Path(out_dir) / "summary.json").is_file():
         raise BadInput(f"{out_dir} holds no finished run (no summary.json): train first")
     record = read_json(Path(out_dir) / "args.json", "settings")
@@ -665,7 +659,6 @@ def finished_settings(out_dir, script=None):
 
 
 def trained_thresholds(out_dir):
-    """{unique name: threshold} of the labels of a finished run."""
     path, K = out_dir / "metrics.csv", read_json(out_dir / "summary.json", "labels")["labels"]
     with readable(path, "train again with --restart"), open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -738,7 +731,7 @@ class Batches(keras.utils.PyDataset):
     """Split.batch of each step from `first` on, in an order that is a pure function of (seed, epoch), or the file's."""
 
     def __init__(self, split, batch_size, seed=None, epoch=0):
-        super().__init__(workers=2)  # with one, TensorFlow may idle for up to a minute as an epoch ends
+        super().__init__(workers=2)  # with one, TensorFlow may idle as an epoch ends
         self.split, self.batch_size, self.first, n = split, batch_size, 0, len(split)
         self.order = np.arange(n) if seed is None else np.random.default_rng([seed, epoch]).permutation(n)
         if shared := keras.distribution.distribution():  # every device gets as many: a few rows stay out
@@ -766,12 +759,12 @@ def load_data(args):
         raise BadInput(f"{args.data_dir}: the splits differ in their number of labels: {counts}")
     simulated = any(split.simulated for split in splits.values())
     if simulated:
-        print("SIMULATED data: planted motifs, not genomes. Numbers from it say nothing about real DNA.")
+        print("SIMULATED data: numbers from it say nothing about real DNA")
     for name, split in splits.items():
         split.simulated = simulated
         print(f"  {name}: {len(split):,} sequences x {split.n_labels} labels, "
               + (f"{split.windows:,} windows, both strands" if split.strands else
-                 "strands are not averaged: the second half is NOT the reverse complement of the first"))
+                 "strands not averaged: the second half is NOT the reverse complement of the first"))
     return splits, load_labels(args.data_dir, counts["train"])
 
 
@@ -784,8 +777,8 @@ def load_labels(data_dir, n_labels):
     rows = [line.split("\t") for line in path.read_text("utf-8", "replace").splitlines()]
     whole = all(len(row) == 3 and all(row) for row in rows)
     if not whole or [row[0] for row in rows] != ["column", *map(str, range(n_labels))]:
-        raise BadInput(f"{path} must have the columns column, assay, name (tabs between) and a row for each of the "
-                       f"{n_labels} labels in order: repair it or move it away")
+        raise BadInput(f"{path} must have the columns column, assay, name (tabs between) and {n_labels} rows in order: "
+                       f"repair it or move it away")
     return [(int(column), assay, name) for column, assay, name in rows[1:]]
 
 
@@ -803,8 +796,8 @@ def load_split(data_dir, name, folder, limit=None):
     copy = f"{Path(home).name}-{hashlib.sha256(home.encode()).hexdigest()[:8]}" + (f"-limit{limit}" if limit else "")
     files = [Path(folder) / copy / f"{name}{end}" for end in (".json", "_X.npy", "_Y.npy")]
     if not path.is_file():
-        raise BadInput(f"{path} is missing: a data folder must hold train.mat, valid.mat and test.mat; "
-                       f"python danq.py --make-demo-data DIR makes simulated ones")
+        raise BadInput(f"{path} is missing: a data folder holds train.mat, valid.mat and test.mat (danq.py "
+                       f"--make-demo-data DIR makes simulated ones)")
     source = f"{os.path.realpath(path)}, {file_state(path)}"
     while not (split := open_packed(files, source)):
         with locked(files[0].parent, wait=True):
@@ -844,8 +837,10 @@ def pack_split(path, name, files, source, limit):
 
 @contextlib.contextmanager
 def open_mat(path, keys):
-    """Yield the array of each key, or None, and whether they are simulated. MATLAB v7.3 is HDF5 and stores axes reversed;
-    v5, at most 2 GB a variable, is read at once and reversed here."""
+    """Yield the array of each key, or None, and whether they are simulated.
+
+    MATLAB v7.3 is HDF5, with axes reversed; v5, at most 2 GB a variable, is read at once and reversed here.
+    """
     with readable(path, "it must be a complete MATLAB v5 or v7.3 file: copy or download it again"):
         if h5py.is_hdf5(path):
             with h5py.File(path) as mat:
@@ -870,9 +865,9 @@ def check_layout(path, keys, X, *Y):
 
 
 def pack_array(source, ranges, path, where):
-    """Stream some ranges of sequences of source, (1000, 4, N) or (K, N), to a packed .npy (n, bytes).
+    """Stream ranges of sequences of source, (1000, 4, N) or (K, N), to a packed .npy (n, bytes).
 
-    A tile holds entire HDF5 chunks, as many as fit in TILE bytes, whole sequences where they do: each is read once.
+    A tile holds entire HDF5 chunks, as many as fit in TILE bytes, all rows where they do: each is read once.
     """
     height, bits = source.shape[0], math.prod(source.shape[1:-1])  # of a sequence in a row: 4 or 1
     chunks, cell = getattr(source, "chunks", None) or (height, 1), bits * source.dtype.itemsize
@@ -893,11 +888,11 @@ def pack_array(source, ranges, path, where):
 
 
 def as_bits(tile, where, row, column):
-    """A tile, from (row, column) of the array `where` on, as uint8. BadInput unless it holds 0 and 1 only."""
+    """A tile, from (row, column) of an array on, as uint8. BadInput unless it holds 0 and 1 only."""
     if tile.dtype.kind not in "bu" or tile.max() > 1:
         for at in np.argwhere((tile != 0) & (tile != 1))[:1]:
             raise BadInput(f"{where} must hold 0 and 1 only, holds {tile[tuple(at)]} in row {row + at[0]} of sequence "
-                           f"{column + at[-1]}: the file is damaged or not DeepSEA's")
+                           f"{column + at[-1]}")
     return tile.astype(np.uint8, copy=False)
 
 
@@ -913,7 +908,6 @@ def add_bits(path, row, bit, tile, block=50_000):
 
 
 def have_strands(X, Y, sample=1000):
-    """Is the second half of the rows the reverse complement of the first, on an even sample?"""
     half = len(X) // 2
     if len(X) % 2 or not half:
         return False
@@ -982,7 +976,7 @@ def fasta_windows(path, step=STEP):
 
 
 def fasta_records(path):
-    """Yield (name, iterator over its lines, cut at 1 MB) of each record of a FASTA file that has any."""
+    """Yield (name, iterator over its lines, cut at 1 MB) of each record of a FASTA file."""
     name = None
     with open(path, "rb") as file:
         opened = gzip.open if file.read(2) == b"\x1f\x8b" else open
@@ -995,13 +989,13 @@ def fasta_records(path):
                 elif name is not None:
                     yield name, group
                 elif any(piece.strip() for piece in group):
-                    raise BadInput(f"{path} is not FASTA: a record must start with a line that begins with >")
+                    raise BadInput(f"{path} is not FASTA: a record starts with a line that begins with >")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BadInput(f"{path} is a damaged gzip file ({first_line(error)}): copy it again") from error
 
 
 def letters_to_onehot(windows, path):
-    """One-hot (n, 1000, 4) uint8 of fasta_windows: IUPAC codes set several bases, N none. BadInput at other letters."""
+    """One-hot (n, 1000, 4) uint8 of fasta_windows: IUPAC codes set several bases, N none."""
     table = np.full((256, 4), 2, np.uint8)
     for letter, bases in IUPAC.items():
         table[ord(letter)] = [base in bases for base in BASES]
@@ -1053,7 +1047,7 @@ def make_demo_data(folder, windows=4000, seed=1337):
 
 
 def simulate_windows(rng, n, motifs):
-    """One-hot (n, 1000, 4) and which of the motifs (12, 10) each window holds, (n, 12) bool; one in 100 starts with N."""
+    """One-hot (n, 1000, 4), one in 100 with N, and which of the motifs (12, 10) each window holds, (n, 12) bool."""
     chain, codes = (PAIRS / PAIRS.sum(1, keepdims=True)).cumsum(1), rng.integers(4, size=(n, LENGTH))
     for i in range(1, LENGTH):
         codes[:, i] = (rng.random((n, 1)) > chain[codes[:, i - 1], :3]).sum(1)

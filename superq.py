@@ -3,7 +3,7 @@
     one-hot (1000, 4) -> conv + BLSTM encoder -> 500 numbers -> decoder -> 4 probabilities a base
                                                      |-> random forest -> 919 probabilities
 
-    python superq.py --epochs 10                    autoencoder, encodings, forest: data/ -> runs/superq/
+    python superq.py                                autoencoder, encodings, forest: data/ -> runs/superq/
     python superq.py --label-weight 0               no label in the autoencoder's loss, as the paper meant it
     python superq.py --unlabelled genome.fa         more DNA for the autoencoder, without labels
     python superq.py --paper                        the 2018 network and recipe, which diverges -> runs/superq-paper/
@@ -44,10 +44,10 @@ from sklearn.ensemble import RandomForestRegressor
 
 CODE, DIGITS = 500, 250  # numbers in the bottleneck, the paper's and ours; of ours 250 digits, one for every four bases
 MIDDLE, CORE = 300, 200  # bases around the centre that pooled features look at; DeepSEA's labels speak of the 200
-FILTERS, WIDTH, LSTM_UNITS = 64, 16, 16
+FILTERS, WIDTH, LSTM_UNITS = 96, 16, 16
 INPUT_KMERS = (3, 1000), (3, 600), (4, MIDDLE)  # (k, central bases) whose counts the pooled features see
 YARDSTICK = (2, 1000), (4, MIDDLE)  # the strongest set of counts on validation: 146 numbers
-LEARNING_RATE, LABEL_WEIGHT, EPOCHS, BATCH, PATIENCE = 3e-3, 10., 3, 50, 3  # the weight of the labels in the loss
+LEARNING_RATE, LABEL_WEIGHT, EPOCHS, BATCH, PATIENCE = 4e-3, 10., 3, 50, 3  # the weight of the labels in the loss
 TREES, LEAF = 200, 60  # leaves of 60 rows, 30 windows: both strands have the same pooled features
 SAMPLES, PROJECTIONS, SHARE, GROUP = 100_000, 8, .125, 100  # see fit_forest
 # What leads from the 2018 autoencoder to ours, one change at a time: --ablation N takes the first N.
@@ -102,22 +102,27 @@ def pooled_features(inputs, filters, lstm_units, with_counts, dtype):
 
     with_counts : of the 250, 146 are the yardstick's counts, for a network that no label teaches what to keep
     """
-    motif_scan = layers.Conv1D(filters, WIDTH, activation="relu", dtype=dtype, name="motif_scan")
-    scans = [motif_scan(central(strand, MIDDLE)) for strand in (inputs, ops.flip(inputs, (1, 2)))]  # (B, 285, filters)
+    middle = central(inputs, MIDDLE)
+    both = ops.concatenate([middle, ops.flip(middle, (1, 2))], 0)  # the other strand as more rows of the batch
+    scan = layers.Conv1D(filters, WIDTH, activation="relu", dtype=dtype, name="motif_scan")(both)  # (2 B, 285, filters)
     x = [KmerCounts(k, span)(inputs) for k, span in INPUT_KMERS]
     for span in (MIDDLE, CORE):  # how much of a motif is there, and the best site
-        parts = [central(scan, span) for scan in scans]
-        x.append(ops.log(1 + 100 * ops.add(*(ops.mean(part, 1) for part in parts))))
-        x.append(ops.maximum(*(ops.max(part, 1) for part in parts)))
+        part = central(scan, span)
+        x.append(ops.log(1 + 100 * ops.sum(strands(ops.mean(part, 1)), 0)))
+        x.append(ops.max(strands(ops.max(part, 1)), 0))
     if lstm_units:
-        motif_grammar = danq.blstm(lstm_units)
-        steps = [motif_grammar(layers.MaxPooling1D(20)(scan)) for scan in scans]  # (B, 14, 2 lstm_units)
-        x += [ops.add(*(ops.mean(central(step, n), 1) for step in steps)) for n in (14, 10)]
+        steps = danq.blstm(lstm_units)(layers.MaxPooling1D(20)(scan))  # (2 B, 14, 2 lstm_units)
+        x += [ops.sum(strands(ops.mean(central(steps, n), 1)), 0) for n in (14, 10)]
     x = layers.Dropout(.4)(layers.BatchNormalization(momentum=.9)(layers.Concatenate()(x)))
     counts = [KmerCounts(k, span)(inputs) for k, span in YARDSTICK] if with_counts else []
     width = CODE - DIGITS - sum(count.shape[1] for count in counts)
     x = layers.Dense(width, activation="relu", name="pooled")(x)
     return layers.Concatenate()([*counts, x]) if counts else x
+
+
+def strands(x):
+    """(2 B, features) -> (2, B, features)."""
+    return ops.reshape(x, (2, -1, x.shape[-1]))
 
 
 def central(x, n):
@@ -195,10 +200,10 @@ def encoder_of(autoencoder):
 # ---- their training
 
 def compile_autoencoder(network, changes, steps, n_labels=1, label_weight=0.):
-    """Loss and optimiser with some of CHANGES.
+    """Loss and optimiser with some of CHANGES, for so many steps.
 
     2018: squared error and Nadam at .015, ten times what Keras advised: it diverges. Ours: cross-entropy of known bases
-    + squared error of composition + label_weight x cross-entropy of labels; Adam, warmed up for 5 % of the `steps`.
+    + squared error of composition + label_weight x cross-entropy of labels; Adam.
     """
     optimizer = Nadam2018(.015, beta_1=.9, beta_2=.999, epsilon=1e-8)
     if "adam" in changes:
@@ -238,10 +243,7 @@ class Nadam2018(keras.optimizers.Nadam):
 
 
 def targets_of(network):
-    """What a network is asked for: a function for danq.FromBits, on the device, -> targets and weights of its outputs.
-
-    Unknown bases and unlabelled rows weigh 0. The 2018 model is asked for the sequence, an N for four zeros.
-    """
+    """What danq.FromBits asks a network for. Unknown bases and unlabelled rows weigh 0, but not in the 2018 model."""
     composition = KmerCounts(4, MIDDLE)
 
     def targets(X, labels, weight):
@@ -256,7 +258,7 @@ def targets_of(network):
 
 
 def train_autoencoder(args, splits, out_dir):
-    """Stage 1: train, write model.keras and, last, autoencoder.json with the reconstruction of held-out DNA."""
+    """Stage 1: train, write model.keras and, last, autoencoder.json."""
     train, valid, changes = splits["train"], splits["valid"], changes_of(args.ablation)
     if args.unlabelled:
         train.unlabelled = load_unlabelled(args.unlabelled, danq.packed_dir(out_dir), args.unlabelled_limit)
@@ -287,8 +289,8 @@ def compiled_autoencoder(args, n_labels, sequences):
 # ---- how well is DNA rebuilt?
 
 def reconstruction(ablation, model, train, test, batch_size, sample=10_000):
-    """Base accuracy and bits per base of held-out rows, decoded from encodings as they are kept; and of the training
-    split's commonest base (markov_0) and Markov model of order 2."""
+    """Base accuracy and bits per base of held-out rows, decoded from encodings as they are kept; and those of the
+    training split's commonest base (markov_0) and Markov model of order 2."""
     bases = model.output["bases"] if isinstance(model.output, dict) else model.output
     encoder, decoder = encoder_of(model), keras.Model(model.get_layer("bottleneck").output, bases)
     rows, tables = danq.even_sample(len(test.X), sample), {order: markov_model(train, order) for order in (0, 2)}
@@ -311,7 +313,6 @@ def reconstruction(ablation, model, train, test, batch_size, sample=10_000):
 
 
 def rebuilt(report):
-    """The report of `reconstruction` in a line."""
     ours, commonest, markov = (f"{part['base_accuracy']:.4f} ({part['bits_per_base']:.3f} bits)"
                                for part in (report, report["markov_0"], report["markov_2"]))
     return f"bases rebuilt {ours}; commonest base {commonest}; Markov model of order 2 {markov}; the 2018 paper .2526"
@@ -551,8 +552,7 @@ def fit_and_score(args, out_dir):
             P = danq.strand_mean(lambda rows: expit(group["Z"][rows][:, DIGITS:] @ weights + bias), split, 500)
             _, means = danq.evaluate(P, scores[-1], [(i, "all", "") for i in range(P.shape[1])], [.5] * P.shape[1])
             about["label_output"] = {key: means["all"][key] for key in ("auroc", "auprc")}
-            print("the autoencoder's own label output, no forest: AUROC {auroc:.4f}, AUPRC {auprc:.4f}".format(
-                **about["label_output"]), flush=True)
+            print("the autoencoder's own label output:", about["label_output"], flush=True)
         labels = [(i, *(text.decode() for text in label)) for i, label in enumerate(file["labels"][:])]
         n = len(Z)
     P_valid, Y_valid, P, Y = scores
@@ -811,8 +811,7 @@ def comparison_table(groups):
         scores = [in_brackets(f"{score[0]:.4f}", [f"{x:.4f}" for x in score[1:]]) for score in scores.values()]
         rows.append([f"published: {name}", *scores, *[""] * 5])
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    lines = [f"{runs[0]['model']}: {rebuilt(runs[0]['reconstruction'])}.\n" for runs in groups.values()
-             if "reconstruction" in runs[0]] + [PAPER_LOG] * danq.is_deepsea(base)
+    lines = [PAPER_LOG] * danq.is_deepsea(base)
     return (f"# {'SIMULATED data: ' * base['simulated']}{', '.join(groups)}\n\nData {base['data']}: "
             f"{base['train_sequences']:,} training sequences, {base['test_windows']:,} test windows, "
             f"{'both strands averaged, ' * base['strands']}{base['labels_scored']} of {base['labels']} labels scored. "
@@ -820,27 +819,25 @@ def comparison_table(groups):
 
 
 def differences(runs):
-    """Markdown: mean differences over labels, with 95 % bootstrap intervals, from DanQ and from k-mer counts.
+    """Markdown: mean differences over labels from DanQ and from k-mer counts, with 95 % bootstrap intervals.
 
     runs : [(folder, summary, settings)]; the seeds of a model are averaged label by label
     """
-    tables = {}
+    seeds, lines = {}, ["\n| model | against | AUROC | AUPRC |\n| --- | --- | --- | --- |\n"]
     for folder, run, _ in runs:
         with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
             rows = [[float(row[key] or "nan") for key in ("auroc", "auprc")] for row in csv.DictReader(file)]
-        tables.setdefault(run["model"], []).append(rows)
-    scores = {model: np.mean(rows, 0) for model, rows in tables.items()}
-    lines = ["\n| model | against | AUROC (95 % of labels' means) | AUPRC |\n| --- | --- | --- | --- |\n"]
-    for model in list(scores)[1:]:
-        for other in dict.fromkeys([runs[0][1]["model"], "k-mers -> forest"]):
-            if other in scores and other != model:
-                cells = []
-                for d in (scores[model] - scores[other]).T:
-                    d = np.resize(d[np.isfinite(d)], max(2, np.isfinite(d).sum()))
-                    low, high = bootstrap((d,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
-                    cells.append(f"{d.mean():+.4f} ({low:+.4f} to {high:+.4f})")
-                lines.append(f"| {model} | {other} | {' | '.join(cells)} |\n")
-    return "".join(lines) * (len(lines) > 1)
+        seeds.setdefault(run["model"], []).append(rows)
+    scores = {model: np.mean(rows, 0) for model, rows in seeds.items()}
+    for other in {runs[0][1]["model"], "k-mers -> forest"} & scores.keys():
+        for model in scores.keys() - {other}:
+            cells = []
+            for d in (scores[model] - scores[other]).T:
+                d = np.resize(d[np.isfinite(d)], max(2, np.isfinite(d).sum()))
+                spread = bootstrap((d,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
+                cells.append(f"{d.mean():+.4f} ({spread.low:+.4f} to {spread.high:+.4f})")
+            lines.append(f"| {model} | {other} | {' | '.join(cells)} |\n")
+    return "".join(lines[:1] + sorted(lines[1:]))
 
 
 def mean_and_spread(values):
