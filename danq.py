@@ -7,14 +7,12 @@
     python danq.py --predict seqs.fa --output out.tsv   annotate your own sequences with runs/danq
     python danq.py --make-demo-data demo                write a small SIMULATED data set in DeepSEA's layouts
 
-It prints a line an epoch, then the mean test scores beside chance. What to expect:
+What to expect of the mean test scores:
+    the paper, DeepSEA's 919 labels                AUROC .938, AUPRC .371; 6 hours an epoch on a GPU of 2015
+    8,000 windows of real DNA, 177 labels          AUROC .701, AUPRC .113; 16 minutes to the best epoch on 2 CPU cores
 
-                                                        AUROC   AUPRC   training
-    the paper, DeepSEA's 919 labels                     .938    .371    6 hours an epoch on a GPU of 2015
-    here, 8,000 windows of real DNA, 177 labels         .701    .113    16 minutes to the best epoch on 2 CPU cores
-
---out-dir gets history.csv (a row an epoch), model.keras, metrics.csv (a row a label), summary.json; packed/ beside it the
-data as bits. superq.py imports data, training and scores from here.
+--out-dir gets history.csv (a row an epoch), model.keras, metrics.csv (a row a label), summary.json; packed/ beside it
+the data as bits. superq.py imports data, training and scores from here.
 """
 import argparse
 import ast
@@ -58,8 +56,7 @@ SPLITS = ("train", "valid", "test")
 DEEPSEA_ASSAYS = {"DNase": (0, 125), "TF": (125, 815), "histone": (815, 919)}
 FILTERS, LSTM_UNITS, DENSE = 320, 320, 925  # the paper's
 EPOCHS, BATCH, PATIENCE = 60, 100, 5
-STEPS_PER_CALL = 1  # training steps between two turns of Python: more gain nothing on a CPU
-OPTIMIZER = "rmsprop"  # learning rate .001; or keras.optimizers.RMSprop(...)
+OPTIMIZER = "rmsprop"  # learning rate .001
 MEASURES = ("auroc", "auprc", "f1", "recall_at_10fdr")
 # Test means over 918 labels of the DeepSEA bundle: (all, DNase, TF, histone). Quang & Xie 2016.
 PUBLISHED = {
@@ -76,7 +73,7 @@ def blstm(units):
 
 
 def trunk(x, filters=FILTERS, lstm_units=LSTM_UNITS, conv_activation="relu", dtype=None):
-    """DanQ's trunk, shared with the SuperQ of 2018: (B, 1000, 4) -> (B, 48000). lstm_units 0 leaves the BLSTM out."""
+    """DanQ's trunk, also SuperQ's of 2018: (B, 1000, 4) -> (B, 48000); lstm_units 0 leaves the BLSTM out."""
     x = layers.Conv1D(filters, 26, activation=conv_activation, dtype=dtype, name="motif_scan")(x)  # (B, 975, 320)
     x = layers.MaxPooling1D(13, name="motif_pool")(x)  # (B, 75, 320)
     x = layers.Dropout(.2)(x)
@@ -123,12 +120,15 @@ class FromBits(keras.Model):
     def onehot(self, bits):
         return ops.reshape(unpack(bits, 4 * LENGTH), (-1, LENGTH, 4))
 
+    def asked(self, x, y, weight):
+        return self.targets(self.onehot(x), unpack(y, self.n_labels), weight)
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        y, weight = self.targets(self.onehot(x), unpack(y, self.n_labels), sample_weight)
+        y, weight = self.asked(x, y, sample_weight)
         return super().compute_loss(x, y, y_pred, weight, training)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        y, weight = self.targets(self.onehot(x), unpack(y, self.n_labels), sample_weight)
+        y, weight = self.asked(x, y, sample_weight)
         return super().compute_metrics(x, y, y_pred, weight)
 
 
@@ -136,8 +136,7 @@ def compiled(network, n_labels, optimizer, loss, accuracy, weights=None, targets
     """FromBits of a network, compiled; loss, accuracy and weights are dicts where its outputs have names."""
     model = FromBits(network, n_labels, targets)
     jit = False if keras.backend.backend() == "tensorflow" else "auto"  # XLA on TensorFlow: a quarter of the speed
-    model.compile(optimizer=optimizer, loss=loss, weighted_metrics=accuracy, loss_weights=weights, jit_compile=jit,
-                  steps_per_execution=STEPS_PER_CALL)
+    model.compile(optimizer=optimizer, loss=loss, weighted_metrics=accuracy, loss_weights=weights, jit_compile=jit)
     return model
 
 
@@ -146,10 +145,9 @@ def compiled(network, n_labels, optimizer, loss, accuracy, weights=None, targets
 def train_danq(args, train, valid):
     """Build and train DanQ; leaves the best model in model.keras and returns what fit() does."""
     model, zeros = compiled_danq(args, train.n_labels), 1 - train.labels(slice(100_000)).mean()
-    print(f"[2/3] DanQ: {model.count_params():,} parameters, {len(train):,} sequences, at most {args.epochs} epochs; "
-          f"always answering 0: acc {zeros:.4f}", flush=True)
+    print(f"[2/3] DanQ: {model.count_params():,} parameters, {len(train):,} sequences", flush=True)
     return fit(model, lambda epoch: Batches(train, args.batch_size, args.seed, epoch), Batches(valid, args.batch_size),
-               args, args.patience)
+               args, args.patience, f" (always answering 0: acc {zeros:.4f})")
 
 
 def fit(model, batches, valid, args, patience, yardstick=""):
@@ -158,15 +156,15 @@ def fit(model, batches, valid, args, patience, yardstick=""):
     batches : function of the epoch -> Batches;  valid : Batches, or None to train to the end and keep the last
     Returns {epochs, best_epoch, seconds, seconds_to_best}. Raises BadInput where the first epoch diverges.
     """
-    out_dir, simulated = Path(args.out_dir), batches(0).split.simulated
+    out_dir = Path(args.out_dir)
     checkpoint, network = Checkpoint(out_dir / "checkpoint.npz", args), model.layers[-1]
-    history, network.name = checkpoint.state["history"], network.name + "_SIMULATED" * simulated
+    history, network.name = checkpoint.state["history"], network.name + "_SIMULATED" * batches(0).split.simulated
     while len(history) < args.epochs and not reason_to_stop(checkpoint, patience):
         data = batches(len(history))
         logs = train_epoch(model, data, valid, checkpoint)
         row = {"epoch": len(history) + 1, "seconds": round(checkpoint.seconds() - sum_seconds(history), 2)}
         row |= {key: logs.get(key, "") for key in ("loss", "acc", "val_loss", "val_acc")}
-        history.append(row | ({"data": "SIMULATED"} if simulated else {}))
+        history.append(row)
         if best_epoch(history) == len(history):
             with new_file(out_dir / "model.keras") as temporary:
                 network.save(temporary)
@@ -176,7 +174,7 @@ def fit(model, batches, valid, args, patience, yardstick=""):
               f"{len(data.order) / row['seconds']:,.0f} samples/s{yardstick}", flush=True)
         if not best_epoch(history):
             raise BadInput(f"training diverged in its first epoch: loss {row['loss']:.4g}, validation "
-                           f"{row['val_loss']:.4g}: lower the learning rate in the script and give --restart")
+                           f"{row['val_loss']:.4g}: lower the learning rate and give --restart")
         checkpoint.state["step"] = 0
         checkpoint.save()
     if reason := reason_to_stop(checkpoint, patience):
@@ -198,19 +196,9 @@ def train_epoch(model, data, valid, checkpoint):
     except Exception as error:
         if not any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "OOM when", "out of memory")):
             raise
-        raise BadInput(f"--batch-size {data.batch_size} does not fit into the device's memory, {fitting(model, data)} does "
-                       f"(with another --out-dir or --restart); the last checkpoint stays") from error
+        raise BadInput(f"--batch-size {data.batch_size} does not fit into the device's memory, try {data.batch_size // 2}: "
+                       f"the last checkpoint stays") from error
     return {key.replace("bases_acc", "acc"): values[0] for key, values in logs.items()}
-
-
-def fitting(model, data):
-    """The first half, quarter, ... of a batch that fits."""
-    while data.batch_size > 1:
-        data.batch_size //= 2
-        with contextlib.suppress(Exception):
-            model.train_on_batch(*data[0])
-            break
-    return data.batch_size
 
 
 def sum_seconds(history):
@@ -218,7 +206,7 @@ def sum_seconds(history):
 
 
 def best_epoch(history):
-    """The first epoch with the lowest validation loss, the last one without validation; 0 where all losses are NaN."""
+    """The one with the lowest validation loss, or the last one without validation; 0 where all losses are NaN."""
     losses = [-row["epoch"] if row["val_loss"] == "" else row["val_loss"] for row in history]
     return int(np.nanargmin(losses)) + 1 if np.isfinite(losses).any() else 0
 
@@ -227,8 +215,6 @@ def reason_to_stop(checkpoint, patience):
     history = checkpoint.state["history"]
     if history and history[-1]["val_loss"] != "" and not math.isfinite(history[-1]["loss"]):
         return f"it diverged, loss {history[-1]['loss']}"
-    if history and checkpoint.time_is_up():
-        return "its seconds are over"
     if len(history) - best_epoch(history) >= patience:
         return f"no better validation loss in {patience} epochs"
 
@@ -246,7 +232,7 @@ class Checkpoint(keras.callbacks.Callback):
                 self.state = json.loads(str(file["state"]))
                 self.values = [file[f"v{i}"] for i in range(len(file.files) - 1)]
                 epoch = len(self.state["history"]) + 1
-            print(f"going on after step {self.state['step']} of epoch {epoch}: {path}", flush=True)
+            print(f"going on after step {self.state['step']} of epoch {epoch}", flush=True)
         self.started, self.saved, self.steps, self.marks = time.time() - self.state["seconds"], time.time(), 0, []
 
     def variables(self):
@@ -263,25 +249,19 @@ class Checkpoint(keras.callbacks.Callback):
         self.state["step"] = self.first + step  # those before are done
         if step and time.time() - self.saved > 60 * self.args.checkpoint_minutes:
             self.save()
-        if self.time_is_up():
-            self.model.stop_training = True  # after this batch
         if len(self.marks) < 2 and self.steps >= (5, 105)[len(self.marks)]:  # the first steps compile
-            ops.convert_to_numpy(self.model.trainable_variables[-1])  # wait for the device
+            ops.convert_to_numpy(self.model.trainable_variables[-1].value)  # wait for the device
             self.marks.append(time.time())
             if len(self.marks) > 1:
                 hours = self.args.epochs * self.params["steps"] * (self.marks[1] - self.marks[0]) / 360_000
                 print(f"at this rate {self.args.epochs} epochs take {hours:,.2f} hours", flush=True)
-        self.steps += STEPS_PER_CALL
+        self.steps += 1
 
     def seconds(self):
         return time.time() - self.started
 
-    def time_is_up(self):
-        limit = getattr(self.args, "max_seconds", None)
-        return bool(limit and self.seconds() > limit)
-
     def save(self):
-        values = {f"v{i}": ops.convert_to_numpy(variable) for i, variable in enumerate(self.variables())}
+        values = {f"v{i}": ops.convert_to_numpy(variable.value) for i, variable in enumerate(self.variables())}
         self.state["seconds"] = self.seconds()
         with new_file(self.path) as temporary:
             np.savez(temporary, state=json.dumps(self.state), **values)
@@ -323,10 +303,10 @@ def score_label(y, p, threshold):
 
 
 def evaluate(P, Y, labels, thresholds):
-    """Score predictions P (windows, K) of labels Y (windows, K) label by label; one function for both models.
+    """Score predictions P of labels Y, both (windows, K), label by label; one function for both models.
 
     labels : [(column, assay, name)];  thresholds : (K,), from which a score is a yes in F1
-    Returns rows (of metrics.csv; scores None where a label has one class only) and means {"all" or assay: {...}}.
+    Returns rows of metrics.csv (scores None where a label has one class only) and means {"all" or assay: {...}}.
     """
     rows, means = [], {}
     for (column, assay, name), y, p, threshold in zip(labels, Y.T, P.T, thresholds):
@@ -370,12 +350,12 @@ def shared_arguments(parser, out_dir, epochs, batch_size):
     add, positive = parser.add_argument, number(int, 1)
     add("--data-dir", default="data", help="folder of train.mat, valid.mat, test.mat (%(default)s)")
     add("--out-dir", default=out_dir, help=f"folder of this run ({out_dir or 'runs/ and the model'})")
-    add("--epochs", type=positive, default=epochs, help="passes over the training data at most (%(default)s)")
+    add("--epochs", type=positive, default=epochs, help="at most (%(default)s)")
     add("--batch-size", type=positive, default=batch_size, help="sequences a training step (%(default)s)")
-    add("--limit", type=positive, metavar="N", help="take the first N windows of each split, with both strands")
+    add("--limit", type=positive, metavar="N", help="take the first N windows of each split")
     add("--seed", type=number(int, 0, 2 ** 32 - 1), default=1337, help="of weights, dropout, order, forest (1337)")
-    add("--predict", metavar="FASTA", help="annotate a FASTA file (plain or gzip) with the run in --out-dir, and exit")
-    add("--test-data", metavar="DIR", help="score the run in --out-dir on the test.mat of another folder, and exit")
+    add("--predict", metavar="FASTA", help="annotate a FASTA file with the run in --out-dir, and exit")
+    add("--test-data", metavar="DIR", help="score the run in --out-dir on another test.mat, and exit")
     add("--output", metavar="FILE", help="where --predict writes (predictions.tsv)")
     add("--mixed-precision", dest="dtype", action="store_const", const="mixed_bfloat16",
         help="compute in bfloat16 but for the BLSTM; weights stay float32")
@@ -391,9 +371,8 @@ def parse_args(argv=None):
     add("--lstm-units", type=number(int, 0), default=LSTM_UNITS, help="of the BLSTM, each way; 0: none (%(default)s)")
     add("--conv-activation", default="relu", choices=("relu", "linear"), help="linear is what the 2018 Keras port did")
     add("--patience", type=positive, default=PATIENCE,
-        help="epochs without a better validation loss before stopping (%(default)s)")
-    add("--max-seconds", type=positive, metavar="S", help="train for S seconds at most")
-    add("--make-demo-data", metavar="DIR", help="write a SIMULATED data set of --limit windows (4,000) and exit")
+        help="epochs without a better validation loss (%(default)s)")
+    add("--make-demo-data", metavar="DIR", help="write SIMULATED data, --limit windows (4,000), and exit")
     return parser.parse_args(argv)
 
 
@@ -401,7 +380,7 @@ def main(argv=None):
     args = parse_args(argv)
     if args.make_demo_data:
         return make_demo_data(args.make_demo_data, args.limit or 4000, args.seed)
-    out_dir, started = Path(args.out_dir), time.time()
+    out_dir = Path(args.out_dir)
     if args.predict or args.test_data:
         finished_settings(out_dir, "danq.py")
         return (annotate if args.predict else score_elsewhere)(args, FromBits(load_model(out_dir)).predict_on_batch)
@@ -410,7 +389,6 @@ def main(argv=None):
     with run_folder(args, "danq.py", train.simulated, [split.source for split in splits.values()]) as finished:
         if finished:
             return
-        seconds = {"data": round(time.time() - started, 2)}
         if not (out_dir / "training.json").is_file():
             with all_devices(args.batch_size):
                 write_json(out_dir / "training.json", train_danq(args, train, valid))
@@ -421,13 +399,13 @@ def main(argv=None):
         started = time.time()
         score = FromBits(model).predict_on_batch
         P_valid, P = (strand_mean(lambda rows: score(split.X[rows]), split, args.batch_size) for split in (valid, test))
-        seconds |= {"training": training["seconds"], "prediction": round(time.time() - started, 2)}
+        seconds = {"training": training["seconds"], "prediction": round(time.time() - started, 2)}
         thresholds = best_thresholds(P_valid, valid.labels(slice(valid.windows)))
         finish_run(out_dir, *evaluate(P, test.labels(slice(test.windows)), labels, thresholds), {
-            "model": "DanQ" + (f" stopped after {args.max_seconds} s" if args.max_seconds else ""), "seed": args.seed,
-            "data": args.data_dir, "simulated": train.simulated, "limit": args.limit, "train_sequences": len(train),
-            "test_windows": test.windows, "strands": test.strands, "training": training, "seconds": seconds,
-            "training_seconds": training["seconds_to_best"], "parameters": model.count_params()})
+            "model": "DanQ", "seed": args.seed, "data": args.data_dir, "simulated": train.simulated,
+            "limit": args.limit, "train_sequences": len(train), "test_windows": test.windows, "strands": test.strands,
+            "training": training, "seconds": seconds, "training_seconds": training["seconds_to_best"],
+            "parameters": model.count_params()})
 
 
 def score_elsewhere(args, score, more=lambda test: {}):
@@ -466,7 +444,7 @@ def command_line(main):
     except BadInput as error:
         message = str(error)
     except OSError as error:
-        message = f"{error.filename or 'a file'}: {error.strerror or first_line(error)} (what was finished is kept)"
+        message = f"{error.filename or 'a file'}: {error.strerror or error} (what was finished is kept)"
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     sys.exit(2)
 
@@ -479,15 +457,10 @@ class Parser(argparse.ArgumentParser):
 def number(kind, least, most=math.inf):
     """argparse type: a finite int or float from least to most."""
     def parse(text):
-        value = kind(text)
-        if not least <= value <= most or value == math.inf:
+        if not least <= (value := kind(text)) <= most or value == math.inf:
             raise argparse.ArgumentTypeError(f"must be at least {least} and at most {most}, is {text}")
         return value
     return parse
-
-
-def first_line(error):
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager
@@ -499,7 +472,7 @@ def readable(path, advice="copy or download it again", damage=Exception):
         if isinstance(error, OSError) and error.errno is not None:
             error.filename = error.filename or str(path)
         elif isinstance(error, damage) and not isinstance(error, BadInput):
-            raise BadInput(f"{path} is damaged ({first_line(error)}): {advice}") from error
+            raise BadInput(f"{path} is damaged ({' '.join(str(error).split())}): {advice}") from error
         raise
 
 
@@ -552,7 +525,8 @@ def progress(total):
 
 # ---- the folder of a run, and the machine
 
-OUTPUTS = (".json", ".csv", ".keras", ".npz", ".h5", ".part")  # what --restart removes
+OUTPUTS = ("summary.json args.json history.csv model.keras checkpoint.npz training.json autoencoder.json "
+           "encodings.part encodings.h5 forest.npz metrics.csv").split()  # what --restart removes
 FORMAT = 2  # of a run folder
 NO_SETTINGS = ("restart", "reuse_encodings", "make_demo_data", "compare", "predict", "test_data", "output", "out_dir",
                "checkpoint_minutes")  # leave results as they are
@@ -562,17 +536,16 @@ NO_SETTINGS = ("restart", "reuse_encodings", "make_demo_data", "compare", "predi
 def run_folder(args, script, simulated, source, changeable=()):
     """Hold --out-dir and record the run in args.json; yields True where it is finished already.
 
-    source : state of the data;  changeable : settings that may differ from the run before. Raises BadInput where the
-    folder is held, or has a run with other arguments, data or code.
+    source : state of the data;  changeable : settings that may differ. Raises BadInput where the folder is held, or
+    has a run with other arguments, data or code.
     """
     out_dir = Path(args.out_dir)
     record, summary = out_dir / "args.json", out_dir / "summary.json"
     settings = {key: value for key, value in vars(args).items() if key not in NO_SETTINGS} | {
         "script": script, "code": code_hash(script), "data_dir": os.path.realpath(args.data_dir), "data_files": source}
     with locked(out_dir):
-        for path in out_dir.iterdir() if args.restart else ():
-            if path.suffix in OUTPUTS:
-                path.unlink()
+        for name in OUTPUTS if args.restart else ():
+            (out_dir / name).unlink(missing_ok=True)
         before = read_json(record, "settings")["settings"] if record.is_file() else settings
         for key in sorted(settings.keys() | before.keys()):
             if key not in changeable and before.get(key) != settings.get(key):
@@ -589,14 +562,14 @@ def run_folder(args, script, simulated, source, changeable=()):
 
 @contextlib.contextmanager
 def locked(folder, wait=False):
-    """Hold a folder, made where it is missing. Where another process has it: wait, or raise BadInput."""
+    """Hold a folder. Where another process has it: wait, or raise BadInput."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a+") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             file.seek(0)
-            raise BadInput(f"{folder} is in use by {file.read()}: wait for it, or use another --out-dir") from error
+            raise BadInput(f"{folder} is in use by {file.read()}: wait, or use another --out-dir") from error
         file.truncate(0)
         print(f"process {os.getpid()} on {platform.node()}", end="", file=file, flush=True)
         for path in folder.glob(".*.tmp*"):  # a kill's
@@ -611,10 +584,9 @@ def code_hash(script):
 
 def surroundings(script):
     names = "keras", keras.backend.backend(), "numpy", "h5py", "scipy", "scikit-learn"
-    return {"command": [script, *sys.argv[1:]], "started": time.strftime("%F %T %z"), "device": devices(),
-            "backend": keras.backend.backend(), "format": FORMAT,
-            "machine": f"{platform.platform()}, {os.cpu_count()} cores",
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in names}}}
+    return {"command": [script, *sys.argv[1:]], "started": time.strftime("%F %T %z"), "format": FORMAT,
+            "device": devices(), "backend": keras.backend.backend(), "machine": [platform.platform(), os.cpu_count()],
+            "versions": {name: version(name) for name in names}}
 
 
 def devices():  # the torch backend has no list
@@ -751,7 +723,7 @@ def packed_dir(out_dir):
 
 
 def load_data(args):
-    """The splits {"train", "valid", "test"} and the label table of --data-dir; says on what Keras computes."""
+    """The splits {"train", "valid", "test"} and the label table of --data-dir."""
     print(f"Keras on {keras.backend.backend()}: {', '.join(devices())}\ndata: {args.data_dir}", flush=True)
     splits = {name: load_split(args.data_dir, name, packed_dir(args.out_dir), args.limit) for name in SPLITS}
     counts = {name: split.n_labels for name, split in splits.items()}
@@ -775,10 +747,8 @@ def load_labels(data_dir, n_labels):
         assay = {i: name for name, (lo, hi) in DEEPSEA_ASSAYS.items() for i in range(lo, hi)} if n_labels == 919 else {}
         return [(i, assay.get(i, "labels"), f"label_{i}") for i in range(n_labels)]
     rows = [line.split("\t") for line in path.read_text("utf-8", "replace").splitlines()]
-    whole = all(len(row) == 3 and all(row) for row in rows)
-    if not whole or [row[0] for row in rows] != ["column", *map(str, range(n_labels))]:
-        raise BadInput(f"{path} must have the columns column, assay, name (tabs between) and {n_labels} rows in order: "
-                       f"repair it or move it away")
+    if [row[0] for row in rows] != ["column", *map(str, range(n_labels))] or any(len(row) != 3 for row in rows):
+        raise BadInput(f"{path} must have the columns column, assay, name (tabs between) and {n_labels} rows in order")
     return [(int(column), assay, name) for column, assay, name in rows[1:]]
 
 
@@ -857,11 +827,11 @@ def check_layout(path, keys, X, *Y):
             raise BadInput(f"{path} has no variable {key}: it must hold {' and '.join(keys)}")
         N = X.shape[-1]
         if 0 in array.shape or array.shape != ((LENGTH, 4, N) if array is X else (*array.shape[:1], N)):
-            raise BadInput(f"{path}: {key} has shape {array.shape} in HDF5 order, must be "
-                           + (f"({LENGTH}, 4, N)" if array is X else f"(K, {N}): {keys[0]} holds {N} sequences"))
+            raise BadInput(f"{path}: {key} has shape {array.shape} in HDF5 order, must be ({LENGTH}, 4, N), for labels "
+                           f"(K, N); {keys[0]} has {N} sequences")
         if math.prod(getattr(array, "chunks", None) or [0]) * array.dtype.itemsize > TILE:
-            raise BadInput(f"{path}: {key} has HDF5 chunks too large for bounded memory: h5repack -l "
-                           f"CHUNK={'x'.join(map(str, array.shape[:-1]))}x256 IN OUT makes small ones")
+            raise BadInput(f"{path}: {key} has too large HDF5 chunks: "
+                           f"h5repack -l CHUNK={'x'.join(map(str, array.shape[:-1]))}x256 IN OUT makes small ones")
 
 
 def pack_array(source, ranges, path, where):
@@ -891,8 +861,8 @@ def as_bits(tile, where, row, column):
     """A tile, from (row, column) of an array on, as uint8. BadInput unless it holds 0 and 1 only."""
     if tile.dtype.kind not in "bu" or tile.max() > 1:
         for at in np.argwhere((tile != 0) & (tile != 1))[:1]:
-            raise BadInput(f"{where} must hold 0 and 1 only, holds {tile[tuple(at)]} in row {row + at[0]} of sequence "
-                           f"{column + at[-1]}")
+            raise BadInput(f"{where} must hold 0 and 1 only, not {tile[tuple(at)]} (row {row + at[0]}, sequence "
+                           f"{column + at[-1]})")
     return tile.astype(np.uint8, copy=False)
 
 
@@ -928,10 +898,7 @@ STEP = 200  # bases between windows of a long record: DeepSEA's bin
 
 
 def annotate(args, score):
-    """Score the windows of the FASTA file --predict, averaged over both strands, into the TSV --output.
-
-    score : packed (n, 500) -> (n, K). Columns: record, start, end, padded (0 or 1), and the labels
-    """
+    """Write score(packed (n, 500)) -> (n, K) of the windows of --predict, both strands averaged, to --output, a TSV."""
     names = list(trained_thresholds(Path(args.out_dir)))
     fasta, output = Path(args.predict), Path(args.output or "predictions.tsv")
     if not fasta.is_file():
@@ -949,14 +916,14 @@ def annotate(args, score):
             bar.update(done)
         if not done:
             raise BadInput(f"{fasta} holds no sequence")
-    print(f"{done:,} windows x {len(names)} labels -> {output}")
+    print(f"{done:,} windows -> {output}")
 
 
 def fasta_windows(path, step=STEP):
     """Yield (record, start, end, padded, 1,000 letters) over a FASTA file, plain or gzip, in bounded memory.
 
     Long records are tiled in steps of `step` bases, a last window flush with the end; short ones are centred in N and
-    flagged as padded. start and end are 0-based, half-open, within the record.
+    flagged as padded. start and end are 0-based, half-open.
     """
     for name, pieces in fasta_records(path):
         letters, start = b"", 0  # those not yet given out, and where they begin
@@ -976,22 +943,25 @@ def fasta_windows(path, step=STEP):
 
 
 def fasta_records(path):
-    """Yield (name, iterator over its lines, cut at 1 MB) of each record of a FASTA file."""
+    """Yield (name, iterator over its lines) of each record of a FASTA file."""
     name = None
+    for is_name, group in itertools.groupby(fasta_lines(path), lambda line: line.startswith(b">")):
+        if is_name:
+            name = ([*group][-1][1:].split() or [b"unnamed"])[0].decode(errors="replace").replace("\0", "?")
+        elif name is not None:
+            yield name, group
+        elif any(line.strip() for line in group):
+            raise BadInput(f"{path} is not FASTA: a record starts with a line that begins with >")
+
+
+def fasta_lines(path):
     with open(path, "rb") as file:
         opened = gzip.open if file.read(2) == b"\x1f\x8b" else open
     try:
         with opened(path, "rb") as file:
-            pieces = iter(lambda: file.readline(1 << 20), b"")
-            for is_name, group in itertools.groupby(pieces, lambda piece: piece.startswith(b">")):
-                if is_name:
-                    name = ([*group][-1][1:].split() or [b"unnamed"])[0].decode(errors="replace").replace("\0", "?")
-                elif name is not None:
-                    yield name, group
-                elif any(piece.strip() for piece in group):
-                    raise BadInput(f"{path} is not FASTA: a record starts with a line that begins with >")
+            yield from iter(lambda: file.readline(1 << 20), b"")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise BadInput(f"{path} is a damaged gzip file ({first_line(error)}): copy it again") from error
+        raise BadInput(f"{path} is a damaged gzip file ({' '.join(str(error).split())}): copy it again") from error
 
 
 def letters_to_onehot(windows, path):
@@ -1003,21 +973,17 @@ def letters_to_onehot(windows, path):
     for row, column in np.argwhere(X[..., 0] > 1)[:1]:
         name, start, end, _, letters = windows[row]
         base = start + column - (LENGTH - (end - start)) // 2 + 1
-        raise BadInput(f"{path}: record {name} holds {chr(letters[column])!r} at base {base}: is this DNA?")
+        raise BadInput(f"{path}: record {name} holds {chr(letters[column])!r} at base {base}: no DNA")
     return X
 
 
 # ---- simulated data
 
-PAIRS = np.array([  # frequency of a base (A, G, C, T) after each of the four in human DNA: CG is rare
-    [.098, .070, .050, .077], [.059, .052, .043, .050], [.073, .010, .052, .070], [.066, .073, .059, .098]])
-
-
 def make_demo_data(folder, windows=4000, seed=1337):
     """Write a SIMULATED data set in DeepSEA's layouts: `windows` for training, an eighth for valid, a quarter for test.
 
-    DNA is a first-order chain. Six random 10-mers that open a cell are planted in 25 % of the windows, six factors' in
-    6 %, three to six copies on either strand, a base in 20 wrong. A label needs one of each.
+    Six random 10-mers that open a cell are planted in 25 % of the windows, six factors' in 6 %, three to six copies on
+    either strand, a base in 20 wrong. A label needs one of each.
     """
     folder = Path(folder)
     if folder.exists():
@@ -1048,9 +1014,9 @@ def make_demo_data(folder, windows=4000, seed=1337):
 
 def simulate_windows(rng, n, motifs):
     """One-hot (n, 1000, 4), one in 100 with N, and which of the motifs (12, 10) each window holds, (n, 12) bool."""
-    chain, codes = (PAIRS / PAIRS.sum(1, keepdims=True)).cumsum(1), rng.integers(4, size=(n, LENGTH))
-    for i in range(1, LENGTH):
-        codes[:, i] = (rng.random((n, 1)) > chain[codes[:, i - 1], :3]).sum(1)
+    codes = rng.choice(4, (n, LENGTH), p=(.29, .21, .21, .29))
+    CpG = (codes[:, :-1] == 2) & (codes[:, 1:] == 1) & (rng.random((n, LENGTH - 1)) < .75)
+    codes[:, :-1][CpG] = 3  # C mutates to T
     planted = rng.random((n, 12)) < np.repeat((.25, .06), 6)
     for row, motif in np.argwhere(planted):
         for at in rng.integers(0, LENGTH - 10, size=rng.integers(3, 7)):

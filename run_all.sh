@@ -159,10 +159,7 @@ for seed in $SEEDS; do
     stage superq$suffix superq.py "${superq[@]}" --seed "$seed"
     stage superq-no-labels$suffix superq.py "${superq[@]}" --seed "$seed" --label-weight 0
 done
-seconds=$("$python" -c 'import json, math, sys; print(math.ceil(json.load(open(sys.argv[1]))["training_seconds"]))' \
-    "$RUNS/superq$tag/summary.json")
-say "the yardsticks: DanQ stopped after SuperQ's $seconds s; other features into the same forest"
-stage danq-stopped danq.py "${danq[@]}" --max-seconds "$seconds"
+say "the yardsticks: other features into the same forest"
 stage danq-forest superq.py --features danq --danq "$RUNS/danq$tag" "${forest[@]}"
 for features in kmer untrained pca; do stage $features superq.py --features $features "${forest[@]}"; done
 say "SuperQ as the paper had it"

@@ -10,7 +10,6 @@
     python superq.py --ablation 3                   the 2018 network with the first three of five CHANGES
     python superq.py --features kmer                a yardstick: 4-mer counts into the same forest -> runs/kmer/
     python superq.py --predict seqs.fa              annotate your own sequences with runs/superq -> predictions.tsv
-    python superq.py --test-data mouse              score runs/superq on another test.mat
     python superq.py --compare runs/danq runs/superq runs/kmer      table and figure -> runs/comparison.{md,png}
 
 On 8,000 windows of real DNA, 2 CPU cores: 99.9 % of held-out bases rebuilt (chance .25, the paper .2526), AUROC .712,
@@ -47,7 +46,7 @@ MIDDLE, CORE = 300, 200  # bases around the centre that pooled features look at;
 FILTERS, WIDTH, LSTM_UNITS = 96, 16, 16
 INPUT_KMERS = (3, 1000), (3, 600), (4, MIDDLE)  # (k, central bases) whose counts the pooled features see
 YARDSTICK = (2, 1000), (4, MIDDLE)  # the strongest set of counts on validation: 146 numbers
-LEARNING_RATE, LABEL_WEIGHT, EPOCHS, BATCH, PATIENCE = 4e-3, 10., 3, 50, 3  # the weight of the labels in the loss
+LEARNING_RATE, LABEL_WEIGHT, EPOCHS, BATCH, PATIENCE = 4e-3, 10., 3, 50, 3  # of labels in the loss
 TREES, LEAF = 200, 60  # leaves of 60 rows, 30 windows: both strands have the same pooled features
 SAMPLES, PROJECTIONS, SHARE, GROUP = 100_000, 8, .125, 100  # see fit_forest
 # What leads from the 2018 autoencoder to ours, one change at a time: --ablation N takes the first N.
@@ -57,8 +56,6 @@ CHANGES = {
     "local": "a local code, two numbers for every four bases, each read by a local decoder",
     "sines": "the decoder reads the numbers through sines of doubling frequency",
     "pooled": "half of the numbers are pooled features of the middle, one for every four bases does the rest"}
-PAPER_LOG = ("The 2018 paper logged, loss / accuracy: DanQ .0767 / .9791 after epoch 1, 17,150 s an epoch on a K80; "
-             "SuperQ 1.4e8 to 4.7e9 / .2505 to .2560 (chance .25) over epochs 1-8, 17,000 s an epoch.\n")
 
 
 # ---- the autoencoders
@@ -66,9 +63,9 @@ PAPER_LOG = ("The 2018 paper logged, loss / accuracy: DanQ .0767 / .9791 after e
 def build_autoencoder(filters=FILTERS, lstm_units=LSTM_UNITS, n_labels=0, sines=True, pooled=True, dtype=None):
     """An autoencoder that learns: (B, 1000, 4) -> 250 digits + 250 pooled features -> bases (B, 1000, 4) and more.
 
-    Digits say what stands where: a linear convolution, which starts as a base-4 numeral, writes four bases into a
-    number; the decoder reads it through sines of doubling frequency, as a dial by ever finer hands. Pooled features say
-    what the middle is made of, and answer with its composition (B, 136), counts of 4-mers, and labels (B, n_labels).
+    Digits: a linear convolution, which starts as a base-4 numeral, writes four bases into a number; the decoder reads
+    it through sines of doubling frequency, as a dial by ever finer hands. Pooled features say what the middle is made
+    of, and answer with its composition (B, 136), counts of 4-mers, and labels (B, n_labels).
     sines, pooled : False for a decoder, a code without; then 500 digits, two for every four bases
     """
     inputs = keras.Input((LENGTH, 4))
@@ -100,13 +97,13 @@ def build_autoencoder(filters=FILTERS, lstm_units=LSTM_UNITS, n_labels=0, sines=
 def pooled_features(inputs, filters, lstm_units, with_counts, dtype):
     """What stands in the middle and around it: (B, 1000, 4) -> (B, 250), the same for its reverse complement.
 
-    with_counts : of the 250, 146 are the yardstick's counts, for a network that no label teaches what to keep
+    with_counts : 146 of them are the yardstick's counts, for a network that no label teaches what to keep
     """
     middle = central(inputs, MIDDLE)
     both = ops.concatenate([middle, ops.flip(middle, (1, 2))], 0)  # the other strand as more rows of the batch
     scan = layers.Conv1D(filters, WIDTH, activation="relu", dtype=dtype, name="motif_scan")(both)  # (2 B, 285, filters)
     x = [KmerCounts(k, span)(inputs) for k, span in INPUT_KMERS]
-    for span in (MIDDLE, CORE):  # how much of a motif is there, and the best site
+    for span in (MIDDLE, CORE):  # how much of a motif, and its best site
         part = central(scan, span)
         x.append(ops.log(1 + 100 * ops.sum(strands(ops.mean(part, 1)), 0)))
         x.append(ops.max(strands(ops.max(part, 1)), 0))
@@ -135,7 +132,7 @@ def central(x, n):
 class KmerCounts(layers.Layer):
     """Square roots of the counts of all k-mers, on either strand, in the central `span` bases: (B, 1000, 4) -> (B, n).
 
-    A k-mer is a word and another right of it: one matrix product counts those whose bases are known, on any device.
+    A k-mer is a word and another right of it: a matrix product counts those whose bases are known.
     """
 
     def __init__(self, k, span, **options):
@@ -152,7 +149,7 @@ class KmerCounts(layers.Layer):
         first, second = words[-1][:, :n], words[right - 1][:, -n:]
         counts = ops.reshape(ops.matmul(ops.transpose(first, (0, 2, 1)), second), (-1, 4 ** self.k))
         mates = complement_words(self.k)
-        one = np.unique(np.minimum(np.arange(4 ** self.k), mates))  # of a k-mer and its reverse complement
+        one = np.unique(np.minimum(np.arange(4 ** self.k), mates))  # of both strands' names
         return ops.sqrt(ops.take(counts, one, 1) + ops.take(counts, mates[one], 1))
 
     def get_config(self):
@@ -166,7 +163,7 @@ def complement_words(k):
 
 
 def known_bases(X):
-    """1 where a column of one-hot (B, length, 4) holds exactly one base, else 0: (B, length) float32, on the device."""
+    """1 where a column of one-hot (B, length, 4) holds exactly one base, else 0: (B, length) float32."""
     return ops.cast(ops.equal(ops.sum(X, -1), 1), "float32")
 
 
@@ -243,7 +240,7 @@ class Nadam2018(keras.optimizers.Nadam):
 
 
 def targets_of(network):
-    """What danq.FromBits asks a network for. Unknown bases and unlabelled rows weigh 0, but not in the 2018 model."""
+    """What danq.FromBits asks for. Unknown bases and unlabelled rows weigh 0, but not in the 2018 model."""
     composition = KmerCounts(4, MIDDLE)
 
     def targets(X, labels, weight):
@@ -366,8 +363,7 @@ def code_dtype(ablation):  # our code stays within a few units; the paper's opti
 def write_encodings(path, encode, splits, labels, about, batch_size):
     """Stage 2: encode every row of every split into `path`, after the batches that a kill left in path.part.
 
-    /train/Z (N, width), /train/Y (N, K) uint8, attributes windows and strands; the same for /valid and /test;
-    /labels (K, 2) assay and name; attribute `about`: JSON
+    /train/Z (N, width), /train/Y (N, K), attributes windows, strands; also /valid and /test; /labels (K, 2) assay, name
     """
     started, part, K, offset = time.time(), path.with_suffix(".part"), len(labels), 0
     Z = encode(splits["train"].X[:1])
@@ -435,11 +431,10 @@ def fit_forest(Z, Y, trees=TREES, leaf=LEAF, samples=SAMPLES, projections=PROJEC
     """Grow a random forest of many outputs; a dict of plain arrays.
 
     Z : (N, width), of which the columns from `first` on;  Y : (N, K) 0/1, arrays or HDF5 datasets
-    leaf : rows in a leaf at least
     samples : rows drawn for each GROUP of trees where there are more: memory does not grow with N
     projections : random sums of labels that stand for them while trees grow (Joly et al. 2014), each on a bootstrap of
-    SHARE of the rows and of `leaf`; 0 for plain scikit-learn. Regression trees on 0/1 labels split by half of Gini, as
-    a classifier's. Leaf means are then taken over the labels of all N rows.
+    SHARE of the rows and of `leaf`; 0 for plain scikit-learn. Regression trees on 0/1 labels split by half of Gini.
+    Leaf means are then taken over the labels of all N rows.
     """
     grown, bar = [], danq.progress(trees)
     for n in range(0, trees, GROUP):
@@ -466,7 +461,7 @@ def grow_trees(Z, Y, trees, leaf, samples, projections, seed, bootstrap, first):
         T = T @ (rng.standard_normal((K, projections), np.float32) / np.sqrt(projections))
     forest = RandomForestRegressor(
         trees, min_samples_leaf=max(1, round(leaf * share)), max_features="sqrt", bootstrap=bootstrap,
-        max_samples=share if bootstrap else None, n_jobs=-1, random_state=seed % 2 ** 32)
+        max_samples=max(1, int(share * len(X))) if bootstrap else None, n_jobs=-1, random_state=seed % 2 ** 32)
     forest.fit(X, T[:, 0] if T.shape[1] == 1 else T)
     return [tree.tree_ for tree in forest.estimators_]
 
@@ -573,17 +568,17 @@ def parse_args(argv=None):
     add("--lstm-units", type=number(int, 0), help=f"of the BLSTM, each way; 0: none ({LSTM_UNITS}; --paper 320)")
     add("--no-lstm", dest="lstm_units", action="store_const", const=0, help="as the paper's authors presented it")
     add("--ablation", "--mend", type=int, choices=range(len(CHANGES) + 1), metavar="N", default=len(CHANGES),
-        help="take the first N of the changes that lead from the 2018 autoencoder to ours")
+        help="take the first N changes from the 2018 autoencoder to ours")
     add("--label-weight", type=number(float, 0), metavar="W",
         help=f"of the labels in the autoencoder's loss; 0: none, as in 2018 ({LABEL_WEIGHT:g})")
-    add("--unlabelled", metavar="FILE", help="FASTA or .mat whose sequences join the autoencoder's training")
+    add("--unlabelled", metavar="FILE", help="FASTA or .mat for the autoencoder alone")
     add("--unlabelled-limit", type=positive, metavar="N", help="take N of them, evenly spread")
     add("--features", default="autoencoder", choices=("autoencoder", "untrained", "pca", "kmer", "danq"),
         help="what the forest sees: the bottleneck, or a yardstick")
-    add("--danq", metavar="DIR", help="the DanQ run whose features --features danq takes (danq beside --out-dir)")
+    add("--danq", metavar="DIR", help="the run that --features danq takes (danq beside --out-dir)")
     add("--forest-trees", type=positive, help=f"{TREES}; --paper 10")
     add("--forest-leaf", type=positive, help=f"encodings in a leaf at least ({LEAF}; --paper 1)")
-    add("--forest-samples", type=positive, default=SAMPLES, help="encodings that trees grow on at most (%(default)s)")
+    add("--forest-samples", type=positive, default=SAMPLES, help="rows that trees grow on at most (%(default)s)")
     add("--forest-projections", type=number(int, 0), default=PROJECTIONS, metavar="D",
         help="random sums of labels that trees grow on; 0 for the labels themselves (%(default)s)")
     add("--reuse-encodings", action="store_true", help="the forest alone, on encodings.h5 of --out-dir")
@@ -597,7 +592,7 @@ def parse_args(argv=None):
         args.label_weight = LABEL_WEIGHT if learns and ours else 0.
     for wrong, why in (
             (not learns and (args.paper or args.label_weight or args.unlabelled),
-             "--features is for yardsticks, which are not trained: leave out --paper, --label-weight and --unlabelled"),
+             "--features is for yardsticks, which are not trained: not with --paper, --label-weight, --unlabelled"),
             (args.label_weight and not ours, "--label-weight needs the pooled features: not with --paper, --ablation"),
             (args.unlabelled_limit and not args.unlabelled, "--unlabelled-limit needs --unlabelled FILE"),
             (args.reuse_encodings and args.restart, "--restart discards the encodings that --reuse-encodings needs")):
@@ -654,7 +649,7 @@ def encode_splits(args, splits, labels, out_dir):
 
 def run_name(args):
     names = {"kmer": "k-mers -> forest", "untrained": "untrained encoder -> forest", "pca": "PCA -> forest",
-             "danq": "DanQ's features -> forest", "autoencoder": "SuperQ (paper)" if args.paper else "SuperQ"}
+             "danq": "DanQ's features -> forest", "autoencoder": "SuperQ" + " (paper)" * args.paper}
     learns, ours, weight = args.features == "autoencoder", args.ablation == len(CHANGES), args.label_weight
     return ", ".join(filter(None, [
         names[args.features], not ours and not args.paper and f"ablation {args.ablation}",
@@ -696,7 +691,8 @@ def make_yardstick(args, splits, out_dir, sample=20_000):
         code = layers.Identity(name="bottleneck")(model.get_layer("dense").output)
     elif args.features == "pca":
         X = onehot(train.X[danq.even_sample(len(train.X), sample)])
-        pca = PCA(min(CODE, len(X)), svd_solver="covariance_eigh").fit(X.reshape(len(X), -1).astype(np.float32))
+        solver = "covariance_eigh" if len(X) > 4 * LENGTH else "full"
+        pca = PCA(min(CODE, len(X)), svd_solver=solver).fit(X.reshape(len(X), -1).astype(np.float32))
         inputs, project = keras.Input((LENGTH, 4)), layers.Dense(pca.n_components_, name="bottleneck")
         model = keras.Model(inputs, project(layers.Flatten()(inputs)))
         project.set_weights([pca.components_.T, -pca.components_ @ pca.mean_])
@@ -709,7 +705,6 @@ def make_yardstick(args, splits, out_dir, sample=20_000):
     with new_file(out_dir / "model.keras") as temporary:
         model.save(temporary)
     seconds = round(time.time() - started, 2)
-    print(f"[1/3] {args.features}: {model.output.shape[1]} numbers a sequence ({seconds:.0f} s)", flush=True)
     danq.write_json(out_dir / "autoencoder.json", {
         "training": {"epochs": 0, "best_epoch": 0, "seconds": seconds}, "parameters": model.count_params()})
 
@@ -717,8 +712,7 @@ def make_yardstick(args, splits, out_dir, sample=20_000):
 def load_unlabelled(path, folder, limit=None):
     """Packed sequences (n, 500) uint8 of a file without labels, a memory map; limit : so many, evenly spread.
 
-    path : FASTA, cut into windows of 1,000 bases side by side, those that are half N left out; or a .mat with
-    trainxdata, validxdata, testxdata or xdata
+    path : FASTA, cut into windows side by side, those that are half N left out; or a .mat with trainxdata or xdata
     """
     path = Path(path)
     if not path.is_file():
@@ -761,10 +755,9 @@ def pack_fasta(path, packed, block=1000):
 # ---- side by side
 
 def compare(folders, output):
-    """Set finished runs side by side: print the table, write it to `output`.md and the figure to `output`.png.
+    """Set finished runs, DanQ's first, side by side: the table to `output`.md, the figure to `output`.png.
 
-    folders : of finished runs, DanQ's first: its time is the unit. Runs of one model that differ in their seed alone
-    are one row; those that differ in more go by their folders.
+    Runs of one model that differ in their seed alone are one row; those that differ in more go by their folders.
     """
     runs, groups, name = [], {}, str(output).removesuffix(".md").removesuffix(".png")
     for folder in map(Path, folders):
@@ -787,12 +780,12 @@ def compare(folders, output):
 
 
 def comparison_table(groups):
-    """Markdown: scores (all labels, then an assay each) and costs of groups, {model: [summaries of its runs]}."""
+    """Markdown: scores (all labels, then an assay each) and costs of {model: [summaries of its runs]}."""
     first = next(iter(groups.values()))
     base, unit = first[0], np.mean([run["training_seconds"] for run in first])
     _, *assays = base["means"]
     rows = [["model", *(f"{name} ({' '.join(assays)})" for name in ("AUROC", "AUPRC", "F1")), "training",
-             f"of {base['model']}'s", "epochs (best)", "bases rebuilt"], ["---"] * 8]
+             f"of {base['model']}'s", "best epoch", "bases rebuilt"], ["---"] * 8]
     for model, runs in groups.items():
         rows.append([model + f" ({len(runs)} seeds)" * (len(runs) > 1)])
         for key in ("auroc", "auprc", "f1"):
@@ -801,8 +794,7 @@ def comparison_table(groups):
         spent = [f"{key} {np.mean([run['seconds'][key] for run in runs]):,.0f}"
                  for key in ("autoencoder", "encodings", "forest") if key in runs[0]["seconds"]]
         seconds, training = np.mean([run["training_seconds"] for run in runs]), runs[0]["training"]
-        rows[-1] += [in_brackets(f"{seconds:,.0f} s", spent), f"{seconds / unit:.3f}",
-                     f"{training['epochs']} ({training['best_epoch']})",
+        rows[-1] += [in_brackets(f"{seconds:,.0f} s", spent), f"{seconds / unit:.3f}", f"{training['best_epoch']}",
                      mean_and_spread([run["reconstruction"]["base_accuracy"] for run in runs
                                       if "reconstruction" in run])]
     rates = [f"{mean['base_rate'] or 0:.4f}" for mean in base["means"].values()]
@@ -811,17 +803,16 @@ def comparison_table(groups):
         scores = [in_brackets(f"{score[0]:.4f}", [f"{x:.4f}" for x in score[1:]]) for score in scores.values()]
         rows.append([f"published: {name}", *scores, *[""] * 5])
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    lines = [PAPER_LOG] * danq.is_deepsea(base)
     return (f"# {'SIMULATED data: ' * base['simulated']}{', '.join(groups)}\n\nData {base['data']}: "
             f"{base['train_sequences']:,} training sequences, {base['test_windows']:,} test windows, "
             f"{'both strands averaged, ' * base['strands']}{base['labels_scored']} of {base['labels']} labels scored. "
-            f"Time: DanQ to its best epoch; SuperQ all three stages.\n\n{table}\n{''.join(lines)}")
+            f"Time: DanQ to its best epoch; SuperQ all three stages.\n\n{table}")
 
 
 def differences(runs):
     """Markdown: mean differences over labels from DanQ and from k-mer counts, with 95 % bootstrap intervals.
 
-    runs : [(folder, summary, settings)]; the seeds of a model are averaged label by label
+    runs : [(folder, summary, settings)]; seeds are averaged label by label
     """
     seeds, lines = {}, ["\n| model | against | AUROC | AUPRC |\n| --- | --- | --- | --- |\n"]
     for folder, run, _ in runs:
@@ -852,7 +843,7 @@ def in_brackets(first, others):
 
 
 def draw_comparison(groups, path):
-    """A row for each model: a dot for each run's AUROC, AUPRC (chance dashed) and training time."""
+    """A row for each model, a dot for each run; chance is dashed."""
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
@@ -869,7 +860,7 @@ def draw_comparison(groups, path):
     axes[2].set_xscale("log")
     axes[0].set_yticks(range(len(groups)), groups)
     axes[0].invert_yaxis()
-    figure.suptitle(f"{'SIMULATED data: ' * base['simulated']}{base['train_sequences']:,} training sequences")
+    figure.suptitle("SIMULATED data" * base["simulated"])
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
