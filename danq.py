@@ -196,8 +196,8 @@ def train_epoch(model, data, valid, checkpoint):
     except Exception as error:
         if not any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "OOM when", "out of memory")):
             raise
-        raise BadInput(f"--batch-size {data.batch_size} does not fit into the device's memory, try {data.batch_size // 2}: "
-                       f"the last checkpoint stays") from error
+        raise BadInput(f"--batch-size {data.batch_size} does not fit into the device's memory, try "
+                       f"{data.batch_size // 2}: the last checkpoint stays") from error
     return {key.replace("bases_acc", "acc"): values[0] for key, values in logs.items()}
 
 

@@ -411,7 +411,6 @@ def new_hdf5(path, size):
 
 @contextlib.contextmanager
 def open_encodings(out_dir):
-    """Yield encodings.h5 and what it says of itself."""
     path, advice = out_dir / "encodings.h5", "remove it and give the command again without --reuse-encodings"
     if not path.is_file():
         raise BadInput(f"{path} is missing: run once without --reuse-encodings")
@@ -667,7 +666,6 @@ def trained_scores(out_dir):
 
 
 def score_elsewhere(args, score):
-    """danq.score_elsewhere, and reconstruction."""
     settings = danq.finished_settings(args.out_dir)
 
     def rebuild(test):
@@ -832,7 +830,6 @@ def differences(runs):
 
 
 def mean_and_spread(values):
-    """Mean over runs, and its standard deviation where there are several."""
     if not values or None in values:
         return "-"
     return f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else "")
