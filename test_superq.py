@@ -212,6 +212,50 @@ def test_mixed_precision_keeps_weights_and_answers_in_float32():
 
 # ---- danq.py: its training
 
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_bits_give_the_losses_of_one_hot(name):
+    """The device unpacks sequences and labels and works out targets: the loss by hand, from one-hot and counts."""
+    X, Y = random_data(12)
+    split, args = split_of(X, Y), SCRIPTS[name].parse_args([*SMALL, "--batch-size", "12"])
+    if name == "danq":
+        model = danq.compiled_danq(args, 9)
+        P = model.layers[-1].predict(X, verbose=0)
+        expected = entropy(Y, P).mean()
+    else:
+        model = superq.compiled_autoencoder(args, 9, 12)
+        P = model.layers[-1].predict(X, verbose=0)
+        known = X.sum(-1) == 1
+        bases = -np.log((P["bases"] * X).sum(-1)[known]).mean()
+        counts = np.asarray(superq.KmerCounts(4, 300)(X.astype(np.float32)))
+        expected = bases + np.square(P["composition"] - counts).mean() + 10 * entropy(Y, P["labels"]).mean()
+    scores = model.evaluate(danq.Batches(split, 12), verbose=0, return_dict=True)
+    assert scores["loss"] == pytest.approx(expected, rel=1e-4)
+    batch = danq.Batches(split, 12)[0]
+    assert [array.dtype for array in batch] == [np.uint8] * 2 and batch[0].shape == (12, 500) and batch[1].shape == (12, 2)
+
+
+def entropy(Y, P):
+    return -(Y * np.log(P) + (1 - Y) * np.log(1 - P))
+
+
+def test_a_batch_too_large_for_the_device_gives_one_line(capsys, monkeypatch):
+    X, Y = random_data(20)
+    args = danq.parse_args([*SMALL, "--out-dir", "."])
+    model = danq.compiled_danq(args, 9)
+
+    def exhausted(*args, **options):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 99 bytes\nmore of it")
+    monkeypatch.setattr(model, "fit", exhausted)
+    batches = danq.Batches(split_of(X, Y), 20)
+    check_one_line(capsys, "--batch-size 20 does not fit .* try 10", danq.fit, model, lambda epoch: batches, batches, args, 5)
+
+
+def test_a_run_of_an_older_version_gives_one_line(runs, capsys):
+    shutil.copytree(runs["superq"][0], "old")
+    Path("old/args.json").write_text(json.dumps(read_json("old/args.json") | {"format": 1}))
+    check_one_line(capsys, "old was made by another version", superq.main, "--predict x.fa --out-dir old".split())
+
+
 @pytest.mark.parametrize("good_epochs", (2, 0))
 def test_divergence_is_found_at_the_epoch_and_the_last_good_model_kept(capsys, good_epochs):
     args = danq.parse_args([*SMALL, "--epochs", "5", "--out-dir", "."])
@@ -636,7 +680,8 @@ def test_kmers_in_letters():
     X = letters_to_onehot("GATTACANGATTACA")  # none across the N; AATC is GATT on the other strand
     assert squared_counts(4, X) == pytest.approx({"AATC": 2, "ATTA": 2, "GTAA": 2, "TACA": 2})
     assert squared_counts(4, danq.reverse_complement(X)) == squared_counts(4, X)
-    assert squared_counts(2, letters_to_onehot("GATTACA")) == pytest.approx({"AT": 2, "AA": 1, "GA": 1, "AC": 1, "CA": 1, "TA": 2})
+    pairs = {"AT": 2, "AA": 1, "GA": 1, "AC": 1, "CA": 1, "TA": 2}  # AT and TA are their own other strand
+    assert squared_counts(2, letters_to_onehot("GATTACA")) == pytest.approx(pairs)
 
 
 def test_pooled_features_stand_in_the_middle_and_are_strand_blind():
@@ -932,6 +977,23 @@ def test_shell_script_is_sound_and_refuses_bad_settings():
         command = ["env", bad, "bash", HERE / "run_all.sh"] if "=" in bad else ["bash", HERE / "run_all.sh", bad]
         run = subprocess.run(command, capture_output=True, text=True)
         assert run.returncode == 2 and run.stderr.count("\n") == 1 and bad.split("=")[0] in run.stderr
+
+
+def test_a_gpu_that_keras_does_not_see_stops_the_run():
+    """A copy of the kit, with this environment, on a machine whose nvidia-smi sees a GPU."""
+    for name in ("run_all.sh", "danq.py", "requirements.txt"):
+        shutil.copy(HERE / name, ".")
+    Path("bin").mkdir()
+    Path("bin/nvidia-smi").write_text("#!/bin/sh\necho GPU 0: one")
+    Path("bin/nvidia-smi").chmod(0o755)
+    Path(".venv/bin").mkdir(parents=True)
+    Path(".venv/bin/python").write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} \"$@\"")
+    Path(".venv/bin/python").chmod(0o755)
+    wanted = Path("requirements.txt").read_text().strip()
+    Path(".venv/installed.txt").write_text(wanted.replace("tensorflow==", "tensorflow[and-cuda]=="))
+    environment = os.environ | {"PATH": f"bin:{os.environ['PATH']}", "KERAS_BACKEND": "tensorflow", "DATA": "."}
+    run = subprocess.run(["bash", "run_all.sh"], capture_output=True, text=True, env=environment)
+    assert run.returncode == 2 and "nvidia-smi sees a GPU and Keras none (tensorflow says: " in run.stderr, run
 
 
 # ---- the benchmarks measure what they say
