@@ -434,7 +434,7 @@ def score_elsewhere(args, score, more=lambda test: {}):
 # ---- errors and files
 
 class BadInput(Exception):
-    """A fault of the input, told in one line: what is wrong, where, and what to do."""
+    """A fault of the input, in one line: what is wrong, where, what to do."""
 
 
 def command_line(main):
@@ -586,7 +586,7 @@ def surroundings(script):
     names = "keras", keras.backend.backend(), "numpy", "h5py", "scipy", "scikit-learn"
     return {"command": [script, *sys.argv[1:]], "started": time.strftime("%F %T %z"), "format": FORMAT,
             "device": devices(), "backend": keras.backend.backend(), "machine": [platform.platform(), os.cpu_count()],
-            "versions": {name: version(name) for name in names}}
+            "versions": {"python": sys.version, **{name: version(name) for name in names}}}
 
 
 def devices():  # the torch backend has no list

@@ -511,7 +511,7 @@ def leaf_means(forest, trees, Z, Y, first, block=20_000):
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for i in range(0, len(Z), block):
-            X, labels = Z[i:i + block, first:].astype(np.float32), sparse.csr_matrix(Y[i:i + block], dtype=np.float32)
+            X, labels = Z[i:i + block][:, first:].astype(np.float32), sparse.csr_matrix(Y[i:i + block], dtype=np.float32)
             list(pool.map(add, range(len(trees))))
     return total / np.maximum(sizes, 1)
 

@@ -801,6 +801,7 @@ def test_seeds_become_mean_and_spread_and_other_settings_rows_of_their_own(runs,
         Path(name, "args.json").write_text(json.dumps(record | {"settings": record["settings"] | settings}))
         summary["means"]["all"]["auroc"], summary["limit"] = auroc, limit
         Path(name, "summary.json").write_text(json.dumps(summary))
+        shutil.copy(runs["kmer"][0] / "metrics.csv", name)
 
     for seed, auroc in enumerate((.6, .7, .9)):
         copy_run(str(seed), auroc, seed=seed)
@@ -808,9 +809,9 @@ def test_seeds_become_mean_and_spread_and_other_settings_rows_of_their_own(runs,
     copy_run("larger", limit=41)
     superq.main("--compare 0 1 2 --output seeds.v1".split())
     printed = capsys.readouterr().out
-    assert "4-mers -> forest (3 seeds) | 0.7333 ± 0.1528" in printed and Path("seeds.v1.png").is_file()
+    assert "k-mers -> forest (3 seeds) | 0.7333 ± 0.1528" in printed and Path("seeds.v1.png").is_file()
     superq.main("--compare 0 other --output all.md".split())
-    assert re.findall(r"\| 4-mers -> forest (\S+) \|", capsys.readouterr().out) == ["[0]", "[other]"]
+    assert re.findall(r"\| k-mers -> forest (\S+) \|", capsys.readouterr().out) == ["[0]", "[other]"]
     check_one_line(capsys, "limit is 41, not 40", superq.main, ["--compare", "0", "larger"])
 
 
@@ -1053,10 +1054,11 @@ class Measured:
 
 def flops(network):
     """Floating-point operations of a sample's forward pass: a multiplication and an addition a weight and place."""
-    total = 0
+    total, pooled = 0, any(isinstance(layer, superq.KmerCounts) for layer in network.layers)
     for layer in network.layers:
-        for node in layer._inbound_nodes:  # a layer may be called on both strands
+        for node in layer._inbound_nodes:
             places = math.prod(node.output_tensors[0].shape[1:-1])
+            places *= 2 if pooled and layer.name.startswith("motif_") else 1  # both strands, as rows of the batch
             total += 2 * places * sum(math.prod(weight.shape) for weight in layer.weights if len(weight.shape) > 1)
     return total
 
