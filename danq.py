@@ -9,7 +9,7 @@
 
 What to expect of the mean test scores:
     the paper, DeepSEA's 919 labels                AUROC .938, AUPRC .371; 6 hours an epoch on a GPU of 2015
-    8,000 windows of real DNA, 177 labels          AUROC .701, AUPRC .113; 16 minutes to the best epoch on 2 CPU cores
+    8,000 windows of real DNA, 177 labels          AUROC .701, AUPRC .113; 24 minutes to the best epoch on 2 CPU cores
 
 --out-dir gets history.csv (a row an epoch), model.keras, metrics.csv (a row a label), summary.json; packed/ beside it
 the data as bits. superq.py imports data, training and scores from here.
