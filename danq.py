@@ -206,7 +206,7 @@ def sum_seconds(history):
 
 
 def best_epoch(history):
-    """The one with the lowest validation loss, or the last one without validation; 0 where all losses are NaN."""
+    """That of the lowest validation loss, or the last without validation; 0 where all are NaN."""
     losses = [-row["epoch"] if row["val_loss"] == "" else row["val_loss"] for row in history]
     return int(np.nanargmin(losses)) + 1 if np.isfinite(losses).any() else 0
 
@@ -424,10 +424,12 @@ def score_elsewhere(args, score, more=lambda test: {}):
                            [labels[i] for i in columns], [thresholds[name] for name in there])
     target, summary = out_dir / f"test-{Path(os.path.realpath(folder)).name}", read_json(out_dir / "summary.json")
     target.mkdir(exist_ok=True)
+    (target / "summary.json").unlink(missing_ok=True)
     write_json(target / "args.json", read_json(out_dir / "args.json"))
     finish_run(target, rows, means, summary | {
         "data": str(folder), "limit": args.limit, "test_windows": test.windows, "strands": test.strands,
-        "simulated": summary["simulated"] or test.simulated, **more(test)})
+        "simulated": summary["simulated"] or test.simulated, "subset_accuracy": None, "label_output": None,
+        **more(test)})
 
 
 # ==== The machinery: not needed to understand DanQ.
@@ -438,7 +440,7 @@ class BadInput(Exception):
 
 
 def command_line(main):
-    """Run main(); bad input and failed files give one line on stderr and exit code 2."""
+    """Run main(); a fault gives one line on stderr and exit code 2."""
     try:
         return main()
     except BadInput as error:
@@ -465,7 +467,7 @@ def number(kind, least, most=math.inf):
 
 @contextlib.contextmanager
 def readable(path, advice="copy or download it again", damage=Exception):
-    """Name the file in an error of the system, or in `damage` that a library finds."""
+    """Name the file in a system's error, or in `damage` a library finds."""
     try:
         yield
     except Exception as error:
@@ -487,7 +489,7 @@ def new_file(path):
         with readable(path, damage=()):
             yield temporary
             with open(temporary, "rb") as file:
-                os.fsync(file.fileno())  # all of it on the disk before it takes the name
+                os.fsync(file.fileno())  # before it takes the name
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -499,9 +501,8 @@ def claim(path, size):
         os.posix_fallocate(file.fileno(), 0, size)
 
 
-
 def read_json(path, *keys):
-    """The record in a file. BadInput where it lacks one of the keys."""
+    """The record in a file, BadInput where it lacks a key."""
     with readable(path, "give --restart to start anew"):
         record = json.loads(Path(path).read_text(encoding="utf-8"))
         return record | {key: record[key] for key in keys}
@@ -529,7 +530,7 @@ OUTPUTS = ("summary.json args.json history.csv model.keras checkpoint.npz traini
            "encodings.part encodings.h5 forest.npz metrics.csv").split()  # what --restart removes
 FORMAT = 2  # of a run folder
 NO_SETTINGS = ("restart", "reuse_encodings", "make_demo_data", "compare", "predict", "test_data", "output", "out_dir",
-               "checkpoint_minutes")  # leave results as they are
+               "checkpoint_minutes")  # leave results alone
 
 
 @contextlib.contextmanager
@@ -562,7 +563,7 @@ def run_folder(args, script, simulated, source, changeable=()):
 
 @contextlib.contextmanager
 def locked(folder, wait=False):
-    """Hold a folder. Where another process has it: wait, or raise BadInput."""
+    """Hold a folder; where another process has it, wait or raise BadInput."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a+") as file:
         try:
@@ -618,7 +619,7 @@ def peak_memory():
 
 
 def finished_settings(out_dir, script=None):
-    """Settings of the finished run in out_dir, BadInput where there is none."""
+    """Settings of a finished run, BadInput where there is none."""
     if not (Path(out_dir) / "summary.json").is_file():
         raise BadInput(f"{out_dir} holds no finished run (no summary.json): train first")
     record = read_json(Path(out_dir) / "args.json", "settings")
@@ -641,7 +642,7 @@ def trained_thresholds(out_dir):
 
 
 def load_model(out_dir):
-    """model.keras, loaded in Keras' safe mode: it cannot run code."""
+    """model.keras, in Keras' safe mode: it cannot run code."""
     path = Path(out_dir) / "model.keras"
     with readable(path, "train again with --restart"):
         return keras.saving.load_model(path, compile=False, safe_mode=True)

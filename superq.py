@@ -758,7 +758,7 @@ def compare(folders, output):
 
     Runs of one model that differ in their seed alone are one row; those that differ in more go by their folders.
     """
-    runs, groups, name = [], {}, str(output).removesuffix(".md").removesuffix(".png")
+    runs, groups, made, name = [], {}, {}, str(output).removesuffix(".md").removesuffix(".png")
     for folder in map(Path, folders):
         settings = danq.finished_settings(folder)
         run = danq.read_json(folder / "summary.json", "means", "training_seconds")
@@ -769,8 +769,10 @@ def compare(folders, output):
                                f"not {runs[0][1].get(key)}")
     for folder, run, settings in runs:
         alike = all(other == settings for _, more, other in runs if more["model"] == run["model"])
-        groups.setdefault(run["model"] if alike else f"{run['model']} [{folder.name}]", []).append(run)
-    table = comparison_table(groups) + differences(runs)
+        model = run["model"] if alike else f"{run['model']} [{folder.name}]"
+        groups.setdefault(model, []).append(run)
+        made.setdefault(model, []).append(folder)
+    table = comparison_table(groups) + differences(made)
     with new_file(f"{name}.md") as temporary:
         temporary.write_text(table, encoding="utf-8")
     with new_file(f"{name}.png") as temporary:
@@ -808,18 +810,17 @@ def comparison_table(groups):
             f"Time: DanQ to its best epoch; SuperQ all three stages.\n\n{table}")
 
 
-def differences(runs):
+def differences(folders):
     """Markdown: mean differences over labels from DanQ and from k-mer counts, with 95 % bootstrap intervals.
 
-    runs : [(folder, summary, settings)]; seeds are averaged label by label
+    folders : {model: [folders of its runs]}, whose seeds are averaged label by label
     """
-    seeds, lines = {}, ["\n| model | against | AUROC | AUPRC |\n| --- | --- | --- | --- |\n"]
-    for folder, run, _ in runs:
+    def scores_of(folder):
         with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
-            rows = [[float(row[key] or "nan") for key in ("auroc", "auprc")] for row in csv.DictReader(file)]
-        seeds.setdefault(run["model"], []).append(rows)
-    scores = {model: np.mean(rows, 0) for model, rows in seeds.items()}
-    for other in {runs[0][1]["model"], "k-mers -> forest"} & scores.keys():
+            return [[float(row[key] or "nan") for key in ("auroc", "auprc")] for row in csv.DictReader(file)]
+
+    scores, lines = {model: np.mean([*map(scores_of, paths)], 0) for model, paths in folders.items()}, []
+    for other in {next(iter(scores)), "k-mers -> forest"} & scores.keys():
         for model in scores.keys() - {other}:
             cells = []
             for d in (scores[model] - scores[other]).T:
@@ -827,7 +828,7 @@ def differences(runs):
                 spread = bootstrap((d,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
                 cells.append(f"{d.mean():+.4f} ({spread.low:+.4f} to {spread.high:+.4f})")
             lines.append(f"| {model} | {other} | {' | '.join(cells)} |\n")
-    return "".join(lines[:1] + sorted(lines[1:]))
+    return "\n| model | against | AUROC | AUPRC |\n| --- | --- | --- | --- |\n" + "".join(sorted(lines))
 
 
 def mean_and_spread(values):

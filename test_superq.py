@@ -231,7 +231,8 @@ def test_bits_give_the_losses_of_one_hot(name):
     scores = model.evaluate(danq.Batches(split, 12), verbose=0, return_dict=True)
     assert scores["loss"] == pytest.approx(expected, rel=1e-4)
     batch = danq.Batches(split, 12)[0]
-    assert [array.dtype for array in batch] == [np.uint8] * 2 and batch[0].shape == (12, 500) and batch[1].shape == (12, 2)
+    assert [array.dtype for array in batch] == [np.uint8] * 2
+    assert [array.shape for array in batch] == [(12, 500), (12, 2)]
 
 
 def entropy(Y, P):
@@ -247,7 +248,8 @@ def test_a_batch_too_large_for_the_device_gives_one_line(capsys, monkeypatch):
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 99 bytes\nmore of it")
     monkeypatch.setattr(model, "fit", exhausted)
     batches = danq.Batches(split_of(X, Y), 20)
-    check_one_line(capsys, "--batch-size 20 does not fit .* try 10", danq.fit, model, lambda epoch: batches, batches, args, 5)
+    training = model, lambda epoch: batches, batches, args, 5
+    check_one_line(capsys, "--batch-size 20 does not fit .* try 10", danq.fit, *training)
 
 
 def test_a_run_of_an_older_version_gives_one_line(runs, capsys):
@@ -364,6 +366,7 @@ def test_foreign_data_are_scored_by_label_name(runs, data_dir, capsys, name):
     assert f"{len(rows[::3])} of {len(rows)} labels are there" in capsys.readouterr().out
     nothing = score(lambda i: False)
     assert nothing["labels"] == 0 and nothing.get("reconstruction") == own.get("reconstruction")
+    assert nothing["subset_accuracy"] is nothing["label_output"] is None, "these are of the first test set"
 
 
 @pytest.mark.parametrize("name, flags, says", [
@@ -811,7 +814,9 @@ def test_seeds_become_mean_and_spread_and_other_settings_rows_of_their_own(runs,
     printed = capsys.readouterr().out
     assert "k-mers -> forest (3 seeds) | 0.7333 ± 0.1528" in printed and Path("seeds.v1.png").is_file()
     superq.main("--compare 0 other --output all.md".split())
-    assert re.findall(r"\| k-mers -> forest (\S+) \|", capsys.readouterr().out) == ["[0]", "[other]"]
+    printed = capsys.readouterr().out
+    assert re.findall(r"(?m)^\| k-mers -> forest (\S+) \| \d", printed) == ["[0]", "[other]"]
+    assert "| k-mers -> forest [other] | k-mers -> forest [0] | +0.0000 (+0.0000 to +0.0000) |" in printed
     check_one_line(capsys, "limit is 41, not 40", superq.main, ["--compare", "0", "larger"])
 
 
