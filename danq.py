@@ -12,7 +12,8 @@ What to expect of the mean test scores:
     8,000 windows of real DNA, 177 labels          AUROC .701, AUPRC .113; 24 minutes to the best epoch on 2 CPU cores
 
 --out-dir gets history.csv (a row an epoch), model.keras, metrics.csv (a row a label), summary.json; packed/ beside it
-the data as bits. superq.py imports data, training and scores from here.
+the data as bits. After a kill the same command goes on from checkpoint.npz, written after each epoch and each ten minutes
+within one, on a CPU to the same end to the bit. superq.py imports data, training and scores from here.
 """
 import argparse
 import ast
@@ -56,8 +57,9 @@ SPLITS = ("train", "valid", "test")
 DEEPSEA_ASSAYS = {"DNase": (0, 125), "TF": (125, 815), "histone": (815, 919)}
 FILTERS, LSTM_UNITS, DENSE = 320, 320, 925  # the paper's
 EPOCHS, BATCH, PATIENCE = 60, 100, 5
-OPTIMIZER = "rmsprop"  # learning rate .001
+OPTIMIZER = "rmsprop"  # Keras' rate, .001
 MEASURES = ("auroc", "auprc", "f1", "recall_at_10fdr")
+NO_SCORES = dict.fromkeys(("auroc", "auprc", "f1", "threshold", "recall_at_10fdr"))
 # Test means over 918 labels of the DeepSEA bundle: (all, DNase, TF, histone). Quang & Xie 2016.
 PUBLISHED = {
     "DeepSEA (2015)": {"auroc": (.9326, .9155, .9478, .8522), "auprc": (.3425, .4443, .3203, .3676)},
@@ -67,7 +69,7 @@ PUBLISHED = {
 # ---- the network
 
 def blstm(units):
-    """The BLSTM, (B, steps, features) -> (B, steps, 2 units), in float32: cuDNN's kernel takes no other under JAX."""
+    """(B, steps, features) -> (B, steps, 2 units), in float32: cuDNN's kernel takes no other under JAX."""
     lstm = layers.LSTM(units, return_sequences=True, dtype="float32")
     return layers.Bidirectional(lstm, dtype="float32", name="motif_grammar")
 
@@ -86,7 +88,7 @@ def trunk(x, filters=FILTERS, lstm_units=LSTM_UNITS, conv_activation="relu", dty
 def build_danq(n_labels=919, filters=FILTERS, lstm_units=LSTM_UNITS, conv_activation="relu", dtype=None):
     """DanQ: one-hot (B, 1000, 4) -> probabilities (B, n_labels). 46,926,479 parameters at 919 labels.
 
-    dtype : "mixed_bfloat16" computes convolution and dense layer in bfloat16; weights and answers stay float32
+    dtype : "mixed_bfloat16" computes convolution and dense layer in bfloat16, not the answers
     """
     inputs = keras.Input((LENGTH, 4))
     x = trunk(inputs, filters, lstm_units, conv_activation, dtype)
@@ -107,7 +109,7 @@ def unpack(bits, n):
 
 
 class FromBits(keras.Model):
-    """A network fed with packed sequences (B, 500) and labels (B, ceil(K / 8)), uint8, which its device unpacks.
+    """A network fed with packed sequences (B, 500) and labels (B, ceil(K / 8)), which its device unpacks.
 
     targets : (one-hot (B, 1000, 4), labels (B, K), weights) -> targets and weights of the network's outputs
     """
@@ -133,7 +135,7 @@ class FromBits(keras.Model):
 
 
 def compiled(network, n_labels, optimizer, loss, accuracy, weights=None, targets=None):
-    """FromBits of a network, compiled; loss, accuracy and weights are dicts where its outputs have names."""
+    """FromBits of a network, compiled; dicts of losses, accuracies and weights where its outputs have names."""
     model = FromBits(network, n_labels, targets)
     jit = False if keras.backend.backend() == "tensorflow" else "auto"  # XLA on TensorFlow: a quarter of the speed
     model.compile(optimizer=optimizer, loss=loss, weighted_metrics=accuracy, loss_weights=weights, jit_compile=jit)
@@ -151,10 +153,10 @@ def train_danq(args, train, valid):
 
 
 def fit(model, batches, valid, args, patience, yardstick=""):
-    """Train, print a line an epoch, keep the best model in model.keras and load it at the end.
+    """Train, print a line an epoch, keep the best model in model.keras, load it at the end.
 
     batches : function of the epoch -> Batches;  valid : Batches, or None to train to the end and keep the last
-    Returns {epochs, best_epoch, seconds, seconds_to_best}. Raises BadInput where the first epoch diverges.
+    Returns {epochs, best_epoch, seconds, seconds_to_best}. BadInput where the first epoch diverges.
     """
     out_dir = Path(args.out_dir)
     checkpoint, network = Checkpoint(out_dir / "checkpoint.npz", args), model.layers[-1]
@@ -170,8 +172,9 @@ def fit(model, batches, valid, args, patience, yardstick=""):
                 network.save(temporary)
         write_csv(out_dir / "history.csv", history)
         scores = "".join(f" - {key}: {value:.4g}" for key, value in [*row.items()][2:] if value != "")
-        print(f"Epoch {row['epoch']}/{args.epochs} - {row['seconds']:.0f}s{scores} - "
-              f"{len(data.order) / row['seconds']:,.0f} samples/s{yardstick}", flush=True)
+        rate = args.batch_size * (checkpoint.state["step"] + 1) / row["seconds"]
+        print(f"Epoch {row['epoch']}/{args.epochs} - {row['seconds']:.0f}s{scores} - {rate:,.0f} samples/s{yardstick}",
+              flush=True)
         if not best_epoch(history):
             raise BadInput(f"training diverged in its first epoch: loss {row['loss']:.4g}, validation "
                            f"{row['val_loss']:.4g}: lower the learning rate and give --restart")
@@ -185,7 +188,7 @@ def fit(model, batches, valid, args, patience, yardstick=""):
 
 
 def train_epoch(model, data, valid, checkpoint):
-    """One epoch, or what a kill left of it: losses and accuracies {name: number}."""
+    """One epoch, or what a kill left of it; its losses and accuracies."""
     epoch, data.first = len(checkpoint.state["history"]), checkpoint.state["step"]
     try:
         if not model.optimizer.built:  # fit() on JAX would lose the first batch
@@ -215,13 +218,15 @@ def reason_to_stop(checkpoint, patience):
     history = checkpoint.state["history"]
     if history and history[-1]["val_loss"] != "" and not math.isfinite(history[-1]["loss"]):
         return f"it diverged, loss {history[-1]['loss']}"
+    if history and checkpoint.is_late():
+        return f"--max-seconds {checkpoint.args.max_seconds:g}"
     if len(history) - best_epoch(history) >= patience:
         return f"no better validation loss in {patience} epochs"
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """All that training consists of, in a file: Keras' variables (weights, optimiser, dropout seeds, running means) and
-    `state` (history, step, seconds). A run that finds it goes on, on a CPU to the bit as if never stopped."""
+    """All that training consists of: Keras' variables (weights, optimiser, dropout seeds, running means) and
+    `state` (history, step, seconds). A run that finds it goes on from there."""
 
     def __init__(self, path, args):
         super().__init__()
@@ -233,7 +238,7 @@ class Checkpoint(keras.callbacks.Callback):
                 self.values = [file[f"v{i}"] for i in range(len(file.files) - 1)]
                 epoch = len(self.state["history"]) + 1
             print(f"going on after step {self.state['step']} of epoch {epoch}", flush=True)
-        self.started, self.saved, self.steps, self.marks = time.time() - self.state["seconds"], time.time(), 0, []
+        self.started, self.saved, self.steps, self.mark = time.time() - self.state["seconds"], time.time(), 0, 0.
 
     def variables(self):
         return self.model.variables + self.model.optimizer.variables + self.model.metrics_variables
@@ -249,16 +254,20 @@ class Checkpoint(keras.callbacks.Callback):
         self.state["step"] = self.first + step  # those before are done
         if step and time.time() - self.saved > 60 * self.args.checkpoint_minutes:
             self.save()
-        if len(self.marks) < 2 and self.steps >= (5, 105)[len(self.marks)]:  # the first steps compile
+        if self.steps in (5, 105):  # the first ones compile
             ops.convert_to_numpy(self.model.trainable_variables[-1].value)  # wait for the device
-            self.marks.append(time.time())
-            if len(self.marks) > 1:
-                hours = self.args.epochs * self.params["steps"] * (self.marks[1] - self.marks[0]) / 360_000
+            hours = (time.time() - self.mark) / 360_000 * self.params["steps"] * self.args.epochs
+            if self.steps == 105:
                 print(f"at this rate {self.args.epochs} epochs take {hours:,.2f} hours", flush=True)
+            self.mark = time.time()
         self.steps += 1
+        self.model.stop_training = self.is_late()
 
     def seconds(self):
         return time.time() - self.started
+
+    def is_late(self):
+        return self.seconds() > (self.args.max_seconds or math.inf)
 
     def save(self):
         values = {f"v{i}": ops.convert_to_numpy(variable.value) for i, variable in enumerate(self.variables())}
@@ -271,7 +280,7 @@ class Checkpoint(keras.callbacks.Callback):
 # ---- scores
 
 def strand_mean(score, split, batch_size):
-    """Scores (windows, K) float32 of score(rows), averaged over both strands where a split has them."""
+    """Scores (windows, K) float32 of score(rows), over both strands where a split has them."""
     P, bar = [], progress(split.windows)
     for start in range(0, split.windows, batch_size):
         stop = min(start + batch_size, split.windows)
@@ -284,7 +293,7 @@ def strand_mean(score, split, batch_size):
 
 
 def best_thresholds(P, Y):
-    """The threshold with the highest F1 (.5 without a positive) for each column of P and Y (windows, K)."""
+    """The threshold of the highest F1 (.5 without positives) for each column of P, Y (windows, K)."""
     thresholds = [.5] * Y.shape[1]
     for k in np.flatnonzero(Y.any(0)):
         precision, recall, cuts = precision_recall_curve(Y[:, k], P[:, k])
@@ -298,21 +307,21 @@ def score_label(y, p, threshold):
     precision, recall, _ = precision_recall_curve(y, p)
     called = p >= threshold
     return {"auroc": roc_auc_score(y, p), "auprc": average_precision_score(y, p),
-            "f1": float(2 * (called & (y > 0)).sum() / (called.sum() + y.sum())),
+            "f1": float(2 * (called & (y > 0)).sum() / (called.sum() + y.sum())), "threshold": threshold,
             "recall_at_10fdr": float(recall[precision >= .9].max())}
 
 
 def evaluate(P, Y, labels, thresholds):
-    """Score predictions P of labels Y, both (windows, K), label by label; one function for both models.
+    """Score predictions P of labels Y, both (windows, K), label by label.
 
     labels : [(column, assay, name)];  thresholds : (K,), from which a score is a yes in F1
     Returns rows of metrics.csv (scores None where a label has one class only) and means {"all" or assay: {...}}.
     """
     rows, means = [], {}
     for (column, assay, name), y, p, threshold in zip(labels, Y.T, P.T, thresholds):
-        scores = score_label(y, p, threshold) if 0 < y.sum() < len(y) else dict.fromkeys(MEASURES)
+        scores = score_label(y, p, threshold) if 0 < y.sum() < len(y) else NO_SCORES | {"threshold": threshold}
         rows.append({"column": column, "assay": assay, "name": name, "positives": int(y.sum()),
-                     "base_rate": float(y.mean()), "threshold": threshold, **scores})
+                     "base_rate": float(y.mean()), **scores})
     for assay in dict.fromkeys(["all", *(row["assay"] for row in rows)]):
         scored = [row for row in rows if assay in ("all", row["assay"]) and row["auroc"] is not None]
         means[assay] = {"labels": len(scored)} | {
@@ -322,8 +331,7 @@ def evaluate(P, Y, labels, thresholds):
 
 def finish_run(out_dir, rows, means, summary):
     """Write metrics.csv and, last, summary.json, which marks the run finished; print the means."""
-    columns = "column assay name positives base_rate auroc auprc f1 threshold recall_at_10fdr".split()
-    write_csv(out_dir / "metrics.csv", rows, columns)
+    write_csv(out_dir / "metrics.csv", rows)
     summary |= {"labels": len(rows), "labels_scored": means["all"]["labels"], "means": means,
                 "peak_memory_gb": peak_memory()}
     write_json(out_dir / "summary.json", summary)
@@ -354,12 +362,13 @@ def shared_arguments(parser, out_dir, epochs, batch_size):
     add("--batch-size", type=positive, default=batch_size, help="sequences a training step (%(default)s)")
     add("--limit", type=positive, metavar="N", help="take the first N windows of each split")
     add("--seed", type=number(int, 0, 2 ** 32 - 1), default=1337, help="of weights, dropout, order, forest (1337)")
-    add("--predict", metavar="FASTA", help="annotate a FASTA file with the run in --out-dir, and exit")
-    add("--test-data", metavar="DIR", help="score the run in --out-dir on another test.mat, and exit")
+    add("--predict", metavar="FASTA", help="annotate it with the run in --out-dir, and exit")
+    add("--test-data", metavar="DIR", help="score the run in --out-dir on its test.mat, and exit")
     add("--output", metavar="FILE", help="where --predict writes (predictions.tsv)")
     add("--mixed-precision", dest="dtype", action="store_const", const="mixed_bfloat16",
         help="compute in bfloat16 but for the BLSTM; weights stay float32")
-    add("--checkpoint-minutes", type=number(float, 0), default=10., metavar="M", help="what a kill costs at most (10)")
+    add("--checkpoint-minutes", type=number(float, 0), default=10., metavar="M", help="between checkpoints (10)")
+    add("--max-seconds", type=number(float, 0), metavar="S", help="stop training then, within an epoch, too")
     add("--restart", action="store_true", help="discard what a run with other arguments left in --out-dir")
 
 
@@ -467,7 +476,7 @@ def number(kind, least, most=math.inf):
 
 @contextlib.contextmanager
 def readable(path, advice="copy or download it again", damage=Exception):
-    """Name the file in a system's error, or in `damage` a library finds."""
+    """Name the file in a system's error, or `damage` a library finds."""
     try:
         yield
     except Exception as error:
@@ -502,7 +511,7 @@ def claim(path, size):
 
 
 def read_json(path, *keys):
-    """The record in a file, BadInput where it lacks a key."""
+    """The record in a file; BadInput if it lacks a key."""
     with readable(path, "give --restart to start anew"):
         record = json.loads(Path(path).read_text(encoding="utf-8"))
         return record | {key: record[key] for key in keys}
@@ -513,9 +522,9 @@ def write_json(path, record):
         temporary.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def write_csv(path, rows, columns=None):
+def write_csv(path, rows):
     with new_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns or rows[0])
+        writer = csv.DictWriter(file, rows[0] if rows else ())
         writer.writeheader()
         writer.writerows(rows)
 
@@ -528,7 +537,7 @@ def progress(total):
 
 OUTPUTS = ("summary.json args.json history.csv model.keras checkpoint.npz training.json autoencoder.json "
            "encodings.part encodings.h5 forest.npz metrics.csv").split()  # what --restart removes
-FORMAT = 2  # of a run folder
+FORMAT = 2
 NO_SETTINGS = ("restart", "reuse_encodings", "make_demo_data", "compare", "predict", "test_data", "output", "out_dir",
                "checkpoint_minutes")  # leave results alone
 
@@ -537,8 +546,8 @@ NO_SETTINGS = ("restart", "reuse_encodings", "make_demo_data", "compare", "predi
 def run_folder(args, script, simulated, source, changeable=()):
     """Hold --out-dir and record the run in args.json; yields True where it is finished already.
 
-    source : state of the data;  changeable : settings that may differ. Raises BadInput where the folder is held, or
-    has a run with other arguments, data or code.
+    source : state of the data;  changeable : settings that may differ. BadInput where the folder is held or has a run
+    with other arguments, data or code.
     """
     out_dir = Path(args.out_dir)
     record, summary = out_dir / "args.json", out_dir / "summary.json"
@@ -555,7 +564,7 @@ def run_folder(args, script, simulated, source, changeable=()):
         if finished := summary.is_file() and before == settings:
             print(f"{out_dir} is finished already (--restart trains again)")
         else:
-            summary.unlink(missing_ok=True)  # it marks a run finished, and this one is not yet
+            summary.unlink(missing_ok=True)
             data = "SIMULATED" if simulated else args.data_dir
             write_json(record, {"settings": settings, "data": data, **surroundings(script)})
         yield finished
@@ -563,7 +572,7 @@ def run_folder(args, script, simulated, source, changeable=()):
 
 @contextlib.contextmanager
 def locked(folder, wait=False):
-    """Hold a folder; where another process has it, wait or raise BadInput."""
+    """Hold a folder; if another process has it, wait or BadInput."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a+") as file:
         try:
@@ -573,7 +582,7 @@ def locked(folder, wait=False):
             raise BadInput(f"{folder} is in use by {file.read()}: wait, or use another --out-dir") from error
         file.truncate(0)
         print(f"process {os.getpid()} on {platform.node()}", end="", file=file, flush=True)
-        for path in folder.glob(".*.tmp*"):  # a kill's
+        for path in folder.glob(".*.tmp*"):
             path.unlink()
         yield
 
@@ -584,10 +593,11 @@ def code_hash(script):
 
 
 def surroundings(script):
-    names = "keras", keras.backend.backend(), "numpy", "h5py", "scipy", "scikit-learn"
+    backend = keras.backend.backend()
+    versions = {name: version(name) for name in ("keras", backend, "numpy", "h5py", "scipy", "scikit-learn")}
     return {"command": [script, *sys.argv[1:]], "started": time.strftime("%F %T %z"), "format": FORMAT,
-            "device": devices(), "backend": keras.backend.backend(), "machine": [platform.platform(), os.cpu_count()],
-            "versions": {"python": sys.version, **{name: version(name) for name in names}}}
+            "device": devices(), "backend": backend, "machine": [platform.platform(), os.cpu_count()],
+            "versions": {"python": sys.version} | versions}
 
 
 def devices():  # the torch backend has no list
@@ -599,10 +609,10 @@ def devices():  # the torch backend has no list
 
 @contextlib.contextmanager
 def all_devices(batch_size):
-    """Train data-parallel over all GPUs of the machine, where Keras can do that."""
+    """Train data-parallel over all GPUs of the machine, on JAX."""
     n = len(devices())
     if n > 1 and keras.backend.backend() != "jax":
-        print(f"one of {n} devices is used: Keras shares work out on JAX only (KERAS_BACKEND=jax)", flush=True)
+        print(f"one of {n} devices is used; KERAS_BACKEND=jax takes all", flush=True)
     elif n > 1:
         if batch_size % n:
             raise BadInput(f"--batch-size {batch_size} does not divide among {n} devices")
@@ -761,14 +771,14 @@ def unique_names(names):
 def load_split(data_dir, name, folder, limit=None):
     """The Split `name` of data_dir, from its packed copy below `folder`, made first where its source is new.
 
-    limit : first windows to take, with both strands. Raises BadInput (missing, broken, misshapen, not 0/1).
+    limit : first windows to take, with both strands. BadInput where it is missing, broken, misshapen, not 0/1.
     """
     path, home = Path(data_dir) / f"{name}.mat", os.path.realpath(data_dir)
     copy = f"{Path(home).name}-{hashlib.sha256(home.encode()).hexdigest()[:8]}" + (f"-limit{limit}" if limit else "")
     files = [Path(folder) / copy / f"{name}{end}" for end in (".json", "_X.npy", "_Y.npy")]
     if not path.is_file():
-        raise BadInput(f"{path} is missing: a data folder holds train.mat, valid.mat and test.mat (danq.py "
-                       f"--make-demo-data DIR makes simulated ones)")
+        raise BadInput(f"{path} is missing: a data folder holds train.mat, valid.mat and test.mat "
+                       "(danq.py --make-demo-data DIR makes some)")
     source = f"{os.path.realpath(path)}, {file_state(path)}"
     while not (split := open_packed(files, source)):
         with locked(files[0].parent, wait=True):
@@ -810,7 +820,7 @@ def pack_split(path, name, files, source, limit):
 def open_mat(path, keys):
     """Yield the array of each key, or None, and whether they are simulated.
 
-    MATLAB v7.3 is HDF5, with axes reversed; v5, at most 2 GB a variable, is read at once and reversed here.
+    MATLAB v7.3 is HDF5, with axes reversed; v5, at most 2 GB, is read at once and reversed here.
     """
     with readable(path, "it must be a complete MATLAB v5 or v7.3 file: copy or download it again"):
         if h5py.is_hdf5(path):
@@ -822,7 +832,7 @@ def open_mat(path, keys):
 
 
 def check_layout(path, keys, X, *Y):
-    """Raise BadInput unless X is (1000, 4, N) and Y, where there is one, (K, N), with N and K >= 1."""
+    """Raise BadInput unless X is (1000, 4, N) and Y, if any, (K, N), with N and K >= 1."""
     for key, array in zip(keys, (X, *Y)):
         if not hasattr(array, "shape"):
             raise BadInput(f"{path} has no variable {key}: it must hold {' and '.join(keys)}")
@@ -838,14 +848,14 @@ def check_layout(path, keys, X, *Y):
 def pack_array(source, ranges, path, where):
     """Stream ranges of sequences of source, (1000, 4, N) or (K, N), to a packed .npy (n, bytes).
 
-    A tile holds entire HDF5 chunks, as many as fit in TILE bytes, all rows where they do: each is read once.
+    A tile holds entire HDF5 chunks, as many as fit in TILE bytes, so that each is read once.
     """
     height, bits = source.shape[0], math.prod(source.shape[1:-1])  # of a sequence in a row: 4 or 1
     chunks, cell = getattr(source, "chunks", None) or (height, 1), bits * source.dtype.itemsize
     rows = min(height, max(1, TILE // (chunks[0] * chunks[-1] * cell)) * chunks[0])
     columns = max(1, TILE // (rows * chunks[-1] * cell)) * chunks[-1]
     n = sum(last - first for first, last in ranges)
-    np.lib.format.open_memmap(path, "w+", np.uint8, (n, -(-height * bits // 8)))  # zeros
+    np.lib.format.open_memmap(path, "w+", np.uint8, (n, -(-height * bits // 8)))
     claim(path, os.path.getsize(path))
     done, bar = 0, progress(n)
     for first, last in ranges:
@@ -878,13 +888,12 @@ def add_bits(path, row, bit, tile, block=50_000):
         out[row + i:row + i + len(part), first:first + len(packed)] |= part  # or: a byte may belong to two tiles
 
 
-def have_strands(X, Y, sample=1000):
+def have_strands(X, Y):
     half = len(X) // 2
-    if len(X) % 2 or not half:
-        return False
-    rows = even_sample(half, sample)
-    forward, backward = onehot(X[rows]), onehot(X[rows + half])
-    return bool((reverse_complement(forward) == backward).all() and (Y[rows] == Y[rows + half]).all())
+    rows = even_sample(half, 1000)
+    mates = rows + half
+    return bool(half and len(X) % 2 == 0 and (reverse_complement(onehot(X[rows])) == onehot(X[mates])).all()
+                and (Y[rows] == Y[mates]).all())
 
 
 def even_sample(n, sample):
@@ -899,7 +908,7 @@ STEP = 200  # bases between windows of a long record: DeepSEA's bin
 
 
 def annotate(args, score):
-    """Write score(packed (n, 500)) -> (n, K) of the windows of --predict, both strands averaged, to --output, a TSV."""
+    """Write score(packed (n, 500)) -> (n, K) of the windows of --predict, over both strands, to --output, a TSV."""
     names = list(trained_thresholds(Path(args.out_dir)))
     fasta, output = Path(args.predict), Path(args.output or "predictions.tsv")
     if not fasta.is_file():
@@ -1005,10 +1014,9 @@ def make_demo_data(folder, windows=4000, seed=1337):
         else:
             arrays = {key: array.T for key, array in arrays.items()}
             scipy.io.savemat(temporary / f"{split}.mat", arrays, do_compression=True)
-    with open(temporary / "labels.tsv", "w", encoding="utf-8") as file:
-        print("column", "assay", "name", sep="\t", file=file)
-        for i, (assay, cell, factor) in enumerate(labels):
-            print(i, assay, f"SIMULATED|{assay}|cell{cell}|factor{factor}|{i}", sep="\t", file=file)
+    rows = [f"{i}\t{assay}\tSIMULATED|{assay}|cell{cell}|factor{factor}|{i}\n"
+            for i, (assay, cell, factor) in enumerate(labels)]
+    (temporary / "labels.tsv").write_text("column\tassay\tname\n" + "".join(rows))
     os.replace(temporary, folder)
     print(f"SIMULATED data: {windows:,} training windows, both strands, 919 labels -> {folder}")
 

@@ -1,21 +1,22 @@
 """SuperQ: annotate DNA from the bottleneck of an autoencoder (Löverli & Gupta 2018), and make it work.
 
-    one-hot (1000, 4) -> conv + BLSTM encoder -> 500 numbers -> decoder -> 4 probabilities a base
-                                                     |-> random forest -> 919 probabilities
+    one-hot (1000, 4) -> convolution -> 250 digits ------------> decoder -> 4 probabilities a base
+                      -> conv + BLSTM -> 250 pooled features --> random forest -> 919 probabilities
 
     python superq.py                                autoencoder, encodings, forest: data/ -> runs/superq/
-    python superq.py --label-weight 0               no label in the autoencoder's loss, as the paper meant it
+    python superq.py --label-weight 0               no labels (10) in the autoencoder's loss, as the paper meant it
     python superq.py --unlabelled genome.fa         more DNA for the autoencoder, without labels
     python superq.py --paper                        the 2018 network and recipe, which diverges -> runs/superq-paper/
     python superq.py --ablation 3                   the 2018 network with the first three of five CHANGES
-    python superq.py --features kmer                a yardstick: 4-mer counts into the same forest -> runs/kmer/
+    python superq.py --features kmer                a yardstick: k-mer counts into the same forest -> runs/kmer/
     python superq.py --predict seqs.fa              annotate your own sequences with runs/superq -> predictions.tsv
     python superq.py --compare runs/danq runs/superq runs/kmer      table and figure -> runs/comparison.{md,png}
+    (each variant with an --out-dir of its own)
 
 On 8,000 windows of real DNA, 2 CPU cores: all held-out bases rebuilt (chance .25, the paper .2526), AUROC .762, AUPRC
 .170 in 3 minutes; DanQ .701, .113 in 24. --out-dir gets model.keras (stage 1), encodings.h5 (2), forest.npz and
 metrics.csv (3). After a kill the same command goes on: stage 1 from its last checkpoint, 2 from its last batch, 3 from
-its start; the end is the same to the bit.
+its start; on a CPU the end is the same to the bit.
 """
 import contextlib
 import csv
@@ -27,7 +28,7 @@ from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
-import danq  # before keras: it silences a backend's start-up chatter
+import danq  # before keras: it silences start-up chatter
 import h5py
 import keras
 import numpy as np
@@ -42,30 +43,32 @@ from sklearn.ensemble import RandomForestRegressor
 # ---- settings
 
 CODE, DIGITS = 500, 250  # numbers in the bottleneck, the paper's and ours; of ours 250 digits, one for every four bases
-MIDDLE, CORE = 300, 200  # bases around the centre that pooled features look at; DeepSEA's labels speak of the 200
+MIDDLE, CORE = 300, 200  # central bases that convolution and BLSTM look at; DeepSEA's labels speak of the 200
 FILTERS, WIDTH, LSTM_UNITS = 96, 16, 16
 INPUT_KMERS = (3, 1000), (3, 600), (4, MIDDLE)  # (k, central bases) whose counts the pooled features see
 YARDSTICK = (2, 1000), (4, MIDDLE)  # the strongest set of counts on validation: 146 numbers
-LEARNING_RATE, LABEL_WEIGHT, EPOCHS, BATCH, PATIENCE = 4e-3, 10., 3, 50, 3  # of labels in the loss
-TREES, LEAF = 200, 60  # leaves of 60 rows, 30 windows: both strands have the same pooled features
+LEARNING_RATE = 1e-4, 4e-3, 8e-5  # Adam's at the first step, after a twentieth of them, and, down a cosine, at the last
+PAPER_RATE = .015  # Nadam's in 2018 (--ablation 0 and 1), where Keras advised .002: it diverges
+LABEL_WEIGHT, EPOCHS, BATCH, PATIENCE = 10., 3, 50, 3
+TREES, LEAF = 200, 60  # rows in a leaf: 30 windows, whose strands have the same pooled features
 SAMPLES, PROJECTIONS, SHARE, GROUP = 100_000, 8, .125, 100  # see fit_forest
 # What leads from the 2018 autoencoder to ours, one change at a time: --ablation N takes the first N.
 CHANGES = {
     "softmax": "a softmax over each base's four numbers, cross-entropy, unknown bases left out",
-    "adam": "Adam, warmed up, then a cosine, clipped gradients, early stopping on validation data",
-    "local": "a local code, two numbers for every four bases, each read by a local decoder",
+    "adam": "Adam, warmed up, then a cosine, clipped gradients, the best epoch on validation data",
+    "local": "a local code, two numbers for every four bases, read by a local decoder",
     "sines": "the decoder reads the numbers through sines of doubling frequency",
-    "pooled": "half of the numbers are pooled features of the middle, one for every four bases does the rest"}
+    "pooled": "half of the numbers are pooled features of the middle, which alone the forest and the labels read"}
 
 
 # ---- the autoencoders
 
 def build_autoencoder(filters=FILTERS, lstm_units=LSTM_UNITS, n_labels=0, sines=True, pooled=True, dtype=None):
-    """An autoencoder that learns: (B, 1000, 4) -> 250 digits + 250 pooled features -> bases (B, 1000, 4) and more.
+    """(B, 1000, 4) -> 250 digits + 250 pooled features -> bases (B, 1000, 4) and more.
 
-    Digits: a linear convolution, which starts as a base-4 numeral, writes four bases into a number; the decoder reads
-    it through sines of doubling frequency, as a dial by ever finer hands. Pooled features say what the middle is made
-    of, and answer with its composition (B, 136), counts of 4-mers, and labels (B, n_labels).
+    Digits: a linear convolution, at first a base-4 numeral, writes four bases into a number; the decoder reads it
+    through sines of doubling frequency, as a dial by ever finer hands. Pooled features answer with the middle's
+    composition (B, 136), counts of 4-mers, and labels (B, n_labels).
     sines, pooled : False for a decoder, a code without; then 500 digits, two for every four bases
     """
     inputs = keras.Input((LENGTH, 4))
@@ -78,7 +81,7 @@ def build_autoencoder(filters=FILTERS, lstm_units=LSTM_UNITS, n_labels=0, sines=
         code = layers.Concatenate()([digits, features])
     code = layers.Identity(name="bottleneck")(code)  # (B, 500)
 
-    x = layers.Reshape((LENGTH // 4, n))(code[:, :n * DIGITS])  # (B, 250, 1)
+    x = layers.Reshape((LENGTH // 4, n))(code[:, :n * DIGITS])  # (B, 250, n)
     if sines:
         angles = np.pi / 4 * 2. ** np.arange(8)
         x = layers.Concatenate()([x] + [wave(x * float(angle)) for angle in angles for wave in (ops.sin, ops.cos)])
@@ -95,9 +98,9 @@ def build_autoencoder(filters=FILTERS, lstm_units=LSTM_UNITS, n_labels=0, sines=
 
 
 def pooled_features(inputs, filters, lstm_units, with_counts, dtype):
-    """What stands in the middle and around it: (B, 1000, 4) -> (B, 250), the same for its reverse complement.
+    """What stands in the middle: (B, 1000, 4) -> (B, 250), the same for its reverse complement.
 
-    with_counts : 146 of them are the yardstick's counts, for a network that no label teaches what to keep
+    with_counts : 146 of them are the yardstick's counts, for a network that no label teaches
     """
     middle = central(inputs, MIDDLE)
     both = ops.concatenate([middle, ops.flip(middle, (1, 2))], 0)  # the other strand as more rows of the batch
@@ -108,7 +111,7 @@ def pooled_features(inputs, filters, lstm_units, with_counts, dtype):
         x.append(ops.log(1 + 100 * ops.sum(strands(ops.mean(part, 1)), 0)))
         x.append(ops.max(strands(ops.max(part, 1)), 0))
     if lstm_units:
-        steps = danq.blstm(lstm_units)(layers.MaxPooling1D(20)(scan))  # (2 B, 14, 2 lstm_units)
+        steps = danq.blstm(lstm_units)(layers.MaxPooling1D(20)(scan))  # (2 B, 14, 32)
         x += [ops.sum(strands(ops.mean(central(steps, n), 1)), 0) for n in (14, 10)]
     x = layers.Dropout(.4)(layers.BatchNormalization(momentum=.9)(layers.Concatenate()(x)))
     counts = [KmerCounts(k, span)(inputs) for k, span in YARDSTICK] if with_counts else []
@@ -123,16 +126,16 @@ def strands(x):
 
 
 def central(x, n):
-    """The n steps in the middle of (B, steps, features)."""
+    """The middle n of (B, steps, features)."""
     first = max(0, (x.shape[1] - n) // 2)
     return x[:, first:first + n]
 
 
 @keras.saving.register_keras_serializable("superq")
 class KmerCounts(layers.Layer):
-    """Square roots of the counts of all k-mers, on either strand, in the central `span` bases: (B, 1000, 4) -> (B, n).
+    """Square roots of the counts of k-mers, on either strand, in the central `span` bases: (B, 1000, 4) -> (B, n).
 
-    A k-mer is a word and another right of it: a matrix product counts those whose bases are known.
+    A k-mer is a word and another right of it: a matrix product counts them, if their bases are known.
     """
 
     def __init__(self, k, span, **options):
@@ -157,13 +160,13 @@ class KmerCounts(layers.Layer):
 
 
 def complement_words(k):
-    """Base-4 number of the reverse complement of each k-mer number."""
+    """Number of the reverse complement of each k-mer number."""
     digits = np.arange(4 ** k)[:, None] // 4 ** np.arange(k) % 4
     return (3 - digits) @ 4 ** np.arange(k)[::-1]
 
 
 def known_bases(X):
-    """1 where a column of one-hot (B, length, 4) holds exactly one base, else 0: (B, length) float32."""
+    """1 where a column of one-hot (B, length, 4) holds one base, else 0: (B, length) float32."""
     return ops.cast(ops.equal(ops.sum(X, -1), 1), "float32")
 
 
@@ -199,14 +202,14 @@ def encoder_of(autoencoder):
 def compile_autoencoder(network, changes, steps, n_labels=1, label_weight=0.):
     """Loss and optimiser with some of CHANGES, for so many steps.
 
-    2018: squared error and Nadam at .015, ten times what Keras advised: it diverges. Ours: cross-entropy of known bases
-    + squared error of composition + label_weight x cross-entropy of labels; Adam.
+    2018: squared error, Nadam. Ours: cross-entropy of known bases + squared error of composition + label_weight x
+    cross-entropy of labels; Adam.
     """
-    optimizer = Nadam2018(.015, beta_1=.9, beta_2=.999, epsilon=1e-8)
+    optimizer = Nadam2018(PAPER_RATE, beta_1=.9, beta_2=.999, epsilon=1e-8)
     if "adam" in changes:
-        warmup = max(1, steps // 20)
+        (first, top, last), warmup = LEARNING_RATE, max(1, steps // 20)
         optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(
-            1e-4, max(1, steps - warmup), alpha=.02, warmup_target=LEARNING_RATE, warmup_steps=warmup), clipnorm=1.)
+            first, max(1, steps - warmup), alpha=last / top, warmup_target=top, warmup_steps=warmup), clipnorm=1.)
     accuracy, targets = [keras.metrics.CategoricalAccuracy(name="acc")], targets_of(network)
     if "softmax" not in changes:
         return danq.compiled(network, n_labels, optimizer, "mean_squared_error", accuracy, targets=targets)
@@ -240,7 +243,7 @@ class Nadam2018(keras.optimizers.Nadam):
 
 
 def targets_of(network):
-    """What danq.FromBits asks for. Unknown bases and unlabelled rows weigh 0, but not in the 2018 model."""
+    """For danq.FromBits: unknown bases and unlabelled rows weigh 0, but not in the 2018 model."""
     composition = KmerCounts(4, MIDDLE)
 
     def targets(X, labels, weight):
@@ -255,7 +258,7 @@ def targets_of(network):
 
 
 def train_autoencoder(args, splits, out_dir):
-    """Stage 1: train, write model.keras and, last, autoencoder.json."""
+    """Stage 1: write model.keras and, last, autoencoder.json."""
     train, valid, changes = splits["train"], splits["valid"], changes_of(args.ablation)
     if args.unlabelled:
         train.unlabelled = load_unlabelled(args.unlabelled, danq.packed_dir(out_dir), args.unlabelled_limit)
@@ -286,8 +289,8 @@ def compiled_autoencoder(args, n_labels, sequences):
 # ---- how well is DNA rebuilt?
 
 def reconstruction(ablation, model, train, test, batch_size, sample=10_000):
-    """Base accuracy and bits per base of held-out rows, decoded from encodings as they are kept; and those of the
-    training split's commonest base (markov_0) and Markov model of order 2."""
+    """Base accuracy and bits per base of held-out rows, decoded from encodings as they are kept, and those of the
+    training split's commonest base and Markov model of order 2."""
     bases = model.output["bases"] if isinstance(model.output, dict) else model.output
     encoder, decoder = encoder_of(model), keras.Model(model.get_layer("bottleneck").output, bases)
     rows, tables = danq.even_sample(len(test.X), sample), {order: markov_model(train, order) for order in (0, 2)}
@@ -346,7 +349,7 @@ def words(codes, k):
 # ---- encodings
 
 def load_encoder(out_dir, features, ablation):
-    """What the forest sees: a function packed (n, 500) -> (n, width)."""
+    """A function packed (n, 500) -> what the forest sees (n, width)."""
     if features == "kmer":
         inputs = keras.Input((LENGTH, 4))
         network = keras.Model(inputs, layers.Concatenate()([KmerCounts(k, span)(inputs) for k, span in YARDSTICK]))
@@ -361,9 +364,9 @@ def code_dtype(ablation):  # our code stays within a few units; the paper's opti
 
 
 def write_encodings(path, encode, splits, labels, about, batch_size):
-    """Stage 2: encode every row of every split into `path`, after the batches that a kill left in path.part.
+    """Stage 2: encode all splits into `path`, after the batches that a kill left in path.part.
 
-    /train/Z (N, width), /train/Y (N, K), attributes windows, strands; also /valid and /test; /labels (K, 2) assay, name
+    /train/Z (N, width), /train/Y (N, K), attributes windows, strands; /valid, /test; /labels (K, 2) assay, name
     """
     started, part, K, offset = time.time(), path.with_suffix(".part"), len(labels), 0
     Z = encode(splits["train"].X[:1])
@@ -391,7 +394,7 @@ def write_encodings(path, encode, splits, labels, about, batch_size):
                 Z = np.fromfile(part, dtype, (rows.stop - i) * width, offset=offset)
                 group["Z"][rows], group["Y"][rows] = Z.reshape(-1, width), split.labels(rows)
                 offset += Z.nbytes
-        seconds = (time.time() - started) * len(blocks) / max(1, len(blocks) - done)  # with those made before
+        seconds = (time.time() - started) * len(blocks) / (len(blocks) - done or len(blocks))  # with those made before
         file.attrs["about"] = json.dumps(about | {"encoding_seconds": round(seconds, 2)})
     part.unlink()
     print(f"[2/3] encodings: {width} numbers a sequence -> {path} ({seconds:.0f} s)", flush=True)
@@ -399,7 +402,7 @@ def write_encodings(path, encode, splits, labels, about, batch_size):
 
 @contextlib.contextmanager
 def new_hdf5(path, size):
-    """A new HDF5 file for which `size` bytes of disk are claimed; at the end it is cut to what it holds."""
+    """A new HDF5 file with `size` bytes of disk claimed; at the end it is cut to what it holds."""
     danq.claim(path, size)
     with h5py.File(path, "w") as file:
         danq.claim(path, size)
@@ -423,16 +426,19 @@ def open_encodings(out_dir):
         yield file, about
 
 
-# ---- a random forest for many labels. For another classifier replace fit_forest and predict_forest.
+# ---- a random forest for many labels
+# For logistic regression write two functions of these names and give --reuse-encodings: fit_forest(Z, Y, ..., first) ->
+# a dict of arrays (forest.npz), of HDF5 datasets Z (N, width), from column `first` on, and Y (N, K); and
+# predict_forest(dict, Z (n, width)) -> scores (n, K).
 
 def fit_forest(Z, Y, trees=TREES, leaf=LEAF, samples=SAMPLES, projections=PROJECTIONS, seed=1337, bootstrap=True,
                first=0):
-    """Grow a random forest of many outputs; a dict of plain arrays.
+    """Grow a random forest of many outputs.
 
     Z : (N, width), of which the columns from `first` on;  Y : (N, K) 0/1, arrays or HDF5 datasets
     samples : rows drawn for each GROUP of trees where there are more: memory does not grow with N
-    projections : random sums of labels that stand for them while trees grow (Joly et al. 2014), each on a bootstrap of
-    SHARE of the rows and of `leaf`; 0 for plain scikit-learn. Regression trees on 0/1 labels split by half of Gini.
+    projections : random sums of labels that stand for them as trees grow (Joly et al. 2014), each on a bootstrap of
+    SHARE of the rows and of `leaf`; 0 for the labels. Regression trees on 0/1 labels split by half of Gini.
     Leaf means are then taken over the labels of all N rows.
     """
     grown, bar = [], danq.progress(trees)
@@ -444,12 +450,12 @@ def fit_forest(Z, Y, trees=TREES, leaf=LEAF, samples=SAMPLES, projections=PROJEC
 
 
 def predict_forest(forest, Z):
-    """Scores (n, K) float32 of encodings Z (n, width): the mean of the leaves that each row reaches."""
+    """Scores (n, K) float32 of encodings Z (n, width): the mean of the leaves that a row reaches."""
     return leaves_of(forest, np.asarray(Z, np.float32)) @ forest["means"] / np.float32(len(forest["root"]))
 
 
 def grow_trees(Z, Y, trees, leaf, samples, projections, seed, bootstrap, first):
-    """One group of scikit-learn trees, with one draw of rows and projections."""
+    """A group of scikit-learn trees with one draw of rows and projections."""
     n, K, share = len(Z), Y.shape[1], SHARE if projections and bootstrap else 1.
     rng = np.random.default_rng(seed)
     rows = np.arange(n) if n <= samples else np.sort(rng.choice(n, samples, replace=False))
@@ -466,7 +472,7 @@ def grow_trees(Z, Y, trees, leaf, samples, projections, seed, bootstrap, first):
 
 
 def read_rows(array, rows, block=20_000):
-    """Rows (sorted) of an HDF5 dataset, in blocks: many times faster than h5py's indexing."""
+    """Rows (sorted) of an HDF5 dataset, in blocks: much faster than h5py's indexing."""
     cuts = np.searchsorted(rows, range(0, len(array) + block, block))
     return np.concatenate([array[i * block:(i + 1) * block][rows[lo:hi] - i * block]
                            for i, (lo, hi) in enumerate(zip(cuts, cuts[1:])) if hi > lo])
@@ -497,7 +503,7 @@ def leaves_of(forest, Z):
 
 
 def leaf_means(forest, trees, Z, Y, first, block=20_000):
-    """Mean labels of the rows of (Z, Y) in each leaf, (leaves, K) float32, in one streaming pass."""
+    """Mean labels of the rows of (Z, Y) in each leaf, (leaves, K) float32, in one pass."""
     last = np.cumsum([tree.n_leaves for tree in trees])
     total, sizes = np.zeros((last[-1], Y.shape[1]), np.float32), np.zeros((last[-1], 1), np.float32)
 
@@ -518,10 +524,9 @@ def leaf_means(forest, trees, Z, Y, first, block=20_000):
 
 
 def load_forest(path):
-    """Plain arrays; a file that holds Python objects is refused, never run."""
+    """Plain arrays; a file with Python objects is refused, not run."""
     with danq.readable(path, "it must be a forest of plain arrays: fit it again"):
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in ("means", "root", "feature", "threshold", "left", "right", "leaf")}
+        return dict(np.load(path, allow_pickle=False))
 
 
 def fit_and_score(args, out_dir):
@@ -531,9 +536,9 @@ def fit_and_score(args, out_dir):
         Z, Y = file["train/Z"], file["train/Y"]
         print(f"[3/3] forest: {args.forest_trees} trees, {len(Z):,} x {Z.shape[1]} encodings, {Y.shape[1]} labels",
               flush=True)
-        learnt = args.features == "autoencoder" and args.ablation == len(CHANGES)
+        pooled = args.features in ("autoencoder", "untrained") and args.ablation == len(CHANGES)
         forest = fit_forest(Z, Y, args.forest_trees, args.forest_leaf, args.forest_samples, args.forest_projections,
-                            args.seed, first=DIGITS * learnt)  # digits are noise to it
+                            args.seed, first=DIGITS * pooled)  # digits are noise to it
         with new_file(out_dir / "forest.npz") as temporary:
             np.savez(temporary, **forest, data="SIMULATED " * about["simulated"] + about["data"])
         seconds = {"autoencoder": about["training"]["seconds"], "encodings": about["encoding_seconds"],
@@ -567,12 +572,12 @@ def parse_args(argv=None):
     add("--filters", type=positive, help=f"of the first convolution ({FILTERS}; --paper 320)")
     add("--lstm-units", type=number(int, 0), help=f"of the BLSTM, each way; 0: none ({LSTM_UNITS}; --paper 320)")
     add("--no-lstm", dest="lstm_units", action="store_const", const=0, help="as the paper's authors presented it")
-    add("--ablation", "--mend", type=int, choices=range(len(CHANGES) + 1), metavar="N", default=len(CHANGES),
+    add("--ablation", type=int, choices=range(len(CHANGES) + 1), metavar="N", default=len(CHANGES),
         help="take the first N changes from the 2018 autoencoder to ours")
     add("--label-weight", type=number(float, 0), metavar="W",
         help=f"of the labels in the autoencoder's loss; 0: none, as in 2018 ({LABEL_WEIGHT:g})")
     add("--unlabelled", metavar="FILE", help="FASTA or .mat for the autoencoder alone")
-    add("--unlabelled-limit", type=positive, metavar="N", help="take N of them, evenly spread")
+    add("--unlabelled-limit", type=positive, metavar="N", help="take N, every k-th of the file")
     add("--features", default="autoencoder", choices=("autoencoder", "untrained", "pca", "kmer", "danq"),
         help="what the forest sees: the bottleneck, or a yardstick")
     add("--danq", metavar="DIR", help="the run that --features danq takes (danq beside --out-dir)")
@@ -580,7 +585,7 @@ def parse_args(argv=None):
     add("--forest-leaf", type=positive, help=f"encodings in a leaf at least ({LEAF}; --paper 1)")
     add("--forest-samples", type=positive, default=SAMPLES, help="rows that trees grow on at most (%(default)s)")
     add("--forest-projections", type=number(int, 0), default=PROJECTIONS, metavar="D",
-        help="random sums of labels that trees grow on; 0 for the labels themselves (%(default)s)")
+        help="random sums of labels that trees grow on; 0 for the labels (%(default)s)")
     add("--reuse-encodings", action="store_true", help="the forest alone, on encodings.h5 of --out-dir")
     add("--compare", nargs="+", metavar="DIR", help="set finished runs side by side, DanQ's first, and exit")
     args = parser.parse_args(argv)
@@ -681,7 +686,7 @@ def score_elsewhere(args, score):
 # ---- yardsticks and unlabelled DNA
 
 def make_yardstick(args, splits, out_dir, sample=20_000):
-    """Stage 1 of the yardsticks: an untrained encoder, PCA's, or DanQ's 925 features."""
+    """Stage 1 of yardsticks: an untrained encoder, PCA's, DanQ's 925 features."""
     train, started = splits["train"], time.time()
     if args.features == "danq":
         danq.finished_settings(args.danq, "danq.py")
@@ -709,9 +714,9 @@ def make_yardstick(args, splits, out_dir, sample=20_000):
 
 
 def load_unlabelled(path, folder, limit=None):
-    """Packed sequences (n, 500) uint8 of a file without labels, a memory map; limit : so many, evenly spread.
+    """Packed sequences (n, 500) of a file without labels, a memory map; limit : so many, every k-th.
 
-    path : FASTA, cut into windows side by side, those that are half N left out; or a .mat with trainxdata or xdata
+    path : FASTA, cut into windows side by side, those half N left out; or a .mat with trainxdata or xdata
     """
     path = Path(path)
     if not path.is_file():
@@ -754,9 +759,9 @@ def pack_fasta(path, packed, block=1000):
 # ---- side by side
 
 def compare(folders, output):
-    """Set finished runs, DanQ's first, side by side: the table to `output`.md, the figure to `output`.png.
+    """Set finished runs, DanQ's first, side by side in `output`.md and `output`.png.
 
-    Runs of one model that differ in their seed alone are one row; those that differ in more go by their folders.
+    Runs of a model that differ in their seed alone are one row, those that differ in more rows by their folders.
     """
     runs, groups, made, name = [], {}, {}, str(output).removesuffix(".md").removesuffix(".png")
     for folder in map(Path, folders):
@@ -781,7 +786,7 @@ def compare(folders, output):
 
 
 def comparison_table(groups):
-    """Markdown: scores (all labels, then an assay each) and costs of {model: [summaries of its runs]}."""
+    """Markdown: scores (all labels, then an assay each), costs of {model: [summaries of its runs]}."""
     first = next(iter(groups.values()))
     base, unit = first[0], np.mean([run["training_seconds"] for run in first])
     _, *assays = base["means"]
@@ -811,7 +816,7 @@ def comparison_table(groups):
 
 
 def differences(folders):
-    """Markdown: mean differences over labels from DanQ and from k-mer counts, with 95 % bootstrap intervals.
+    """Markdown: mean differences over labels from DanQ and k-mer counts, 95 % bootstrap intervals.
 
     folders : {model: [folders of its runs]}, whose seeds are averaged label by label
     """

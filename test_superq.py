@@ -275,6 +275,12 @@ def test_divergence_is_found_at_the_epoch_and_the_last_good_model_kept(capsys, g
     assert all(np.isfinite(weight).all() for weight in danq.load_model(".").get_weights())
 
 
+def test_training_stops_at_its_time_limit_within_an_epoch(runs):
+    danq.main([*runs["danq"][2], "--out-dir", "late", "--max-seconds", ".01"])
+    history = read_table("late/history.csv")
+    assert len(history) == 1 and history[0]["val_loss"] and Path("late/summary.json").is_file()
+
+
 def test_two_devices_train_as_one_does(data_dir):
     """Data-parallel on simulated devices of the CPU, which JAX has."""
     pytest.importorskip("jax")
@@ -743,6 +749,22 @@ def test_forest_streams_and_its_leaf_means_are_over_all_rows():
     sizes = np.asarray(reached.sum(0)).ravel()
     assert (reached.sum(1) == 25).all() and sizes.sum() == 25 * 400
     np.testing.assert_allclose((reached.T @ Y) / sizes[:, None], forest["means"], atol=1e-5)
+
+
+def test_another_classifier_takes_the_forests_place(runs, monkeypatch):
+    """Linear regression in two functions, as superq.py says above its forest."""
+    def fit(Z, Y, *args, **options):
+        return {"W": np.linalg.lstsq(np.float32(Z[:]), np.float32(Y[:]), rcond=None)[0]}
+
+    monkeypatch.setattr(superq, "fit_forest", fit)
+    monkeypatch.setattr(superq, "predict_forest", lambda fitted, Z: Z @ fitted["W"])
+    shutil.copytree(runs["superq"][0], "run")
+    superq.main("--out-dir run --reuse-encodings --forest-leaf 9".split())
+    Path("some.fa").write_text(">chr\n" + "GATTACAT" * 125)
+    superq.main("--out-dir run --predict some.fa".split())
+    with np.load("run/forest.npz") as file:
+        assert set(file) == {"W", "data"}
+    assert len(Path("predictions.tsv").read_text().splitlines()) == 2
 
 
 def test_a_forest_file_cannot_run_code(capsys):
