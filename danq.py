@@ -12,8 +12,8 @@ What to expect of the mean test scores:
     8,000 windows of real DNA, 177 labels          AUROC .701, AUPRC .113; 24 minutes to the best epoch on 2 CPU cores
 
 --out-dir gets history.csv (a row an epoch), model.keras, metrics.csv (a row a label), summary.json; packed/ beside it
-the data as bits. After a kill the same command goes on from checkpoint.npz, written after each epoch and each ten minutes
-within one, on a CPU to the same end to the bit. superq.py imports data, training and scores from here.
+the data as bits. After a kill the same command goes on from checkpoint.npz, written after each epoch and every ten
+minutes within one, on a CPU to the same end to the bit. superq.py imports data, training and scores from here.
 """
 import argparse
 import ast
