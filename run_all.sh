@@ -11,11 +11,15 @@
 #   DATA=dir LIMIT=8000 EPOCHS=4 bash run_all.sh      your own data, its first 8,000 windows, 4 epochs
 #   CPU=1 bash run_all.sh                             on the CPU, though the machine has a GPU
 #   bash run_all.sh --study                           which change to SuperQ does what: 12 small runs, 2,000 windows each
+#   bash run_all.sh --curve                           scores against the number of training windows, on one test set
+#   bash run_all.sh --full                            every stage at DeepSEA's size, on 2.2 million SIMULATED windows
+#   bash run_all.sh --speed                           training's speed at three batch sizes and precisions, both networks
 #   bash run_all.sh --test                            make the environment and run pytest test_superq.py
 #
 # DATA folder of train.mat, valid.mat, test.mat; EPOCHS at most, for every network; LIMIT windows of each split;
 # SEEDS of SuperQ's runs ("1337"; several, in quotes, give mean and spread); DANQ_FLAGS, SUPERQ_FLAGS more flags for a
 # network; RUNS where results go (runs); DEEPSEA_URL where the bundle is, one or several; KERAS_BACKEND tensorflow or jax.
+# SIZES of the curve ("500 2000 8000 all"); LIMIT of --full is its number of windows, of --speed half its sequences.
 # Relative names are taken from the folder you are in. A finished stage is skipped when this is run again; a run that EPOCHS
 # or LIMIT shrank, and the demo, live in folders of their own and never pass for a full one.
 set -euo pipefail
@@ -31,7 +35,9 @@ for name in EPOCHS LIMIT; do
     [[ ${!name} =~ ^([1-9][0-9]*)?$ ]] || die "$name must be a whole number of at least 1, is ${!name}"
 done
 [[ $SEEDS =~ ^[0-9]+(\ [0-9]+)*$ ]] || die "SEEDS must be whole numbers with a space between, is $SEEDS"
-[[ $# -eq 0 || ( $# -eq 1 && $1 =~ ^--(test|study)$ ) ]] || die "takes nothing, --study or --test, not: $*"
+[[ $# -eq 0 || ( $# -eq 1 && $1 =~ ^--(test|study|curve|full|speed)$ ) ]] ||
+    die "takes nothing, --study, --curve, --full, --speed or --test, not: $*"
+[[ ${SIZES:=500 2000 8000 all} =~ ^([1-9][0-9]*\ )*([1-9][0-9]*|all)$ ]] || die "SIZES must be numbers, then perhaps all, is $SIZES"
 [[ -z $DATA || -d $DATA ]] || die "DATA=$DATA is not a folder"
 has_gpu() { [[ -z ${CPU:-} && $(nvidia-smi -L 2>/dev/null) == *GPU* ]]; }
 if [[ -n ${CPU:-} ]]; then export CUDA_VISIBLE_DEVICES=; fi
@@ -95,8 +101,28 @@ if [[ ${1:-} == --test ]]; then
     cd "$here" && exec "$python" -m pytest -q test_superq.py
 fi
 
+if [[ ${1:-} == --speed ]]; then                        # on a CPU the first two precisions are the same
+    for precision in float32 default mixed; do
+        say "speed: precision $precision"
+        (
+            if [[ $precision == float32 ]]; then export JAX_DEFAULT_MATMUL_PRECISION=float32 NVIDIA_TF32_OVERRIDE=0; fi
+            more=(); [[ $precision == mixed ]] && more=(--mixed-precision)
+            "$python" "$here/test_superq.py" --benchmark both --limit "${LIMIT:-50000}" --out-dir "$RUNS/speed-$precision/x" \
+                "${more[@]}"
+        )
+    done
+    exit
+fi
+
 demo=
-if [[ -z $DATA ]]; then
+if [[ ${1:-} == --full ]]; then
+    DATA=$RUNS/full${LIMIT:+-$LIMIT}-data EPOCHS=${EPOCHS:-1}
+    if [[ ! -d $DATA ]]; then
+        say "simulated data at DeepSEA's size"
+        mkdir -p "$RUNS"; "$python" "$here/danq.py" --make-demo-data "$DATA" --limit "${LIMIT:-2200000}"
+    fi
+    RUNS=$RUNS/full${LIMIT:+-$LIMIT} LIMIT=
+elif [[ -z $DATA ]]; then
     DATA=data
     if ! compgen -G 'data/*.mat' >/dev/null; then
         if ! has_gpu; then
@@ -109,8 +135,8 @@ if [[ -z $DATA ]]; then
 fi
 
 # Full runs are at the scripts' own (the paper's) settings. The demo's networks are narrow.
-study=${1:-} tag= danq=() superq=() paper=()
-if [[ $study ]]; then LIMIT=${LIMIT:-2000}; fi
+what=${1:-} tag= danq=() superq=() paper=()
+if [[ $what == --study ]]; then LIMIT=${LIMIT:-2000}; fi
 if [[ $demo ]]; then
     DATA=$RUNS/demo-data tag=-demo
     danq=(--filters 64 --lstm-units 32 --epochs 10) superq=(--filters 32 --lstm-units 8)
@@ -139,7 +165,7 @@ side_by_side() {
     "$python" "$here/superq.py" --compare "${made[@]}" --output "$RUNS/comparison$1$tag.md"
 }
 
-if [[ $study ]]; then
+if [[ $what == --study ]]; then
     one=("${superq[@]}" --seed "${SEEDS%% *}") old=("${paper[@]}" --seed "${SEEDS%% *}") ours=(--forest-trees 200 --forest-leaf 60)
     for n in 0 1 2; do stage study-ablation$n superq.py "${old[@]}" --ablation $n "${ours[@]}"; done
     for n in 3 4; do stage study-ablation$n superq.py "${one[@]}" --ablation $n; done
@@ -153,12 +179,48 @@ if [[ $study ]]; then
     exit
 fi
 
+if [[ $what == --curve ]]; then
+    scored=() base=$tag
+    for n in $SIZES; do
+        tag=$base-windows$n size=()
+        [[ $n == all ]] || size=(--limit "$n")
+        made=()
+        for seed in $SEEDS; do
+            stage superq-seed$seed superq.py "${superq[@]}" "${size[@]}" --seed "$seed"
+            stage superq-no-labels-seed$seed superq.py "${superq[@]}" "${size[@]}" --seed "$seed" --label-weight 0
+        done
+        stage kmer superq.py --features kmer "${size[@]}"
+        for seed in ${DANQ_SEEDS:-${SEEDS%% *}}; do stage danq-seed$seed danq.py "${danq[@]}" "${size[@]}" --seed "$seed"; done
+        for run in "${made[@]}"; do                     # all on the whole test split
+            script=superq.py test="$run/test-$(basename "$(realpath "$DATA")")"
+            [[ $run == "$RUNS"/danq-* ]] && script=danq.py
+            [[ -f $test/summary.json ]] || "$python" "$here/$script" --out-dir "$run" --test-data "$DATA"
+            scored+=("$test")
+        done
+    done
+    say "learning curve"
+    "$python" "$here/superq.py" --curve "${scored[@]}" --output "$RUNS/curve$base.md"
+    exit
+fi
+
 stage danq danq.py "${danq[@]}"
 for seed in $SEEDS; do
     [[ $seed == "${SEEDS%% *}" ]] && suffix='' || suffix=-seed$seed
     stage superq$suffix superq.py "${superq[@]}" --seed "$seed"
     stage superq-no-labels$suffix superq.py "${superq[@]}" --seed "$seed" --label-weight 0
 done
+if [[ $what == --full ]]; then
+    stage kmer superq.py --features kmer
+    side_by_side ''
+    say "seconds and peak memory of every stage"
+    "$python" -c 'if True:
+        import json, sys
+        for path in sys.argv[1:]:
+            run = json.load(open(f"{path}/summary.json"))
+            stages = ", ".join(f"{name} {seconds:,.0f} s" for name, seconds in run["seconds"].items())
+            print(f"{run[\"model\"]}: {stages}; at most {run[\"peak_memory_gb\"]} GB")' "${made[@]}"
+    exit
+fi
 say "the yardsticks: other features into the same forest"
 stage danq-forest superq.py --features danq --danq "$RUNS/danq$tag" "${forest[@]}"
 for features in kmer untrained pca; do stage $features superq.py --features $features "${forest[@]}"; done

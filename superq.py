@@ -25,7 +25,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 
 import danq  # before keras: it silences start-up chatter
@@ -588,6 +588,7 @@ def parse_args(argv=None):
         help="random sums of labels that trees grow on; 0 for the labels (%(default)s)")
     add("--reuse-encodings", action="store_true", help="the forest alone, on encodings.h5 of --out-dir")
     add("--compare", nargs="+", metavar="DIR", help="set finished runs side by side, DanQ's first, and exit")
+    add("--curve", nargs="+", metavar="DIR", help="set finished runs of several sizes side by side, and exit")
     args = parser.parse_args(argv)
     args.ablation = 0 if args.paper else args.ablation
     args.epochs = args.epochs or (10 if args.paper else EPOCHS)
@@ -614,8 +615,9 @@ def parse_args(argv=None):
 def main(argv=None):
     args = parse_args(argv)
     out_dir, changeable = Path(args.out_dir), ()
-    if args.compare:
-        return compare(args.compare, args.output or danq.packed_dir(args.compare[0]).with_name("comparison.md"))
+    if folders := args.compare or args.curve:
+        draw, name = (compare, "comparison.md") if args.compare else (learning_curve, "curve.md")
+        return draw(folders, args.output or danq.packed_dir(folders[0]).with_name(name))
     if args.predict or args.test_data:
         return (danq.annotate if args.predict else score_elsewhere)(args, trained_scores(out_dir))
     if args.reuse_encodings:  # everything but the forest's arguments is as it was
@@ -808,11 +810,14 @@ def comparison_table(groups):
     for name, scores in danq.PUBLISHED.items() if danq.is_deepsea(base) else ():
         scores = [in_brackets(f"{score[0]:.4f}", [f"{x:.4f}" for x in score[1:]]) for score in scores.values()]
         rows.append([f"published: {name}", *scores, *[""] * 5])
-    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     return (f"# {'SIMULATED data: ' * base['simulated']}{', '.join(groups)}\n\nData {base['data']}: "
             f"{base['train_sequences']:,} training sequences, {base['test_windows']:,} test windows, "
             f"{'both strands averaged, ' * base['strands']}{base['labels_scored']} of {base['labels']} labels scored. "
-            f"Time: DanQ to its best epoch; SuperQ all three stages.\n\n{table}")
+            f"Time: DanQ to its best epoch; SuperQ all three stages.\n\n{markdown(rows)}")
+
+
+def markdown(rows):
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def differences(folders):
@@ -846,11 +851,53 @@ def in_brackets(first, others):
     return f"{first} ({' '.join(others)})" if others else first
 
 
-def draw_comparison(groups, path):
-    """A row for each model, a dot for each run; chance is dashed."""
+def learning_curve(folders, output):
+    """Scores of finished runs of several sizes, all on one test set, as `output`.md and `output`.png."""
+    models, tests, name = {}, {}, str(output).removesuffix(".md").removesuffix(".png")
+    for folder in map(Path, folders):
+        danq.finished_settings(folder)
+        run = danq.read_json(folder / "summary.json", "means", "train_sequences", "test_windows")
+        tests[run["test_windows"], run["labels_scored"], run["means"]["all"]["base_rate"]] = folder
+        windows = run["train_sequences"] // (1 + run["strands"])
+        models.setdefault(run["model"], {}).setdefault(windows, []).append(run)
+    if len(tests) > 1:
+        raise BadInput(f"{' and '.join(map(str, tests.values()))} were not scored on the same test set: give their "
+                       "scores of one --test-data")
+    sizes = sorted({windows for runs in models.values() for windows in runs})
+    rows = [["AUROC / AUPRC", *(f"{windows:,} windows" for windows in sizes)], ["---"] * (len(sizes) + 1)]
+    plt = pyplot()
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    for (model, runs), marker in zip(models.items(), cycle("osD^v<>")):
+        values = [[[run["means"]["all"][key] for run in runs.get(windows, ())] for windows in sizes]
+                  for key in ("auroc", "auprc")]
+        rows.append([model, *(" / ".join(map(mean_and_spread, pair)) for pair in zip(*values))])
+        for axis, scores in zip(axes, values):
+            points = [(windows, np.mean(score)) for windows, score in zip(sizes, scores) if score]
+            axis.plot(*zip(*points), marker=marker)
+            axis.annotate(f" {model}", points[-1], va="center", annotation_clip=False)
+    for axis, label in zip(axes, ("AUROC", "AUPRC")):
+        axis.set(xscale="log", xlabel="training windows", ylabel=label, xticks=sizes, xticklabels=sizes)
+        axis.minorticks_off()
+        axis.set_xlim(sizes[0] * .8, sizes[-1] * (sizes[-1] / sizes[0]) ** .45 * 1.3)  # room for the names
+    figure.suptitle("SIMULATED data" * run["simulated"])
+    table = markdown(rows)
+    with new_file(f"{name}.md") as temporary:
+        temporary.write_text(table, encoding="utf-8")
+    with new_file(f"{name}.png") as temporary:
+        figure.savefig(temporary, dpi=120)
+    print(f"{table}-> {name}.md and {name}.png")
+
+
+def pyplot():
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    return plt
+
+
+def draw_comparison(groups, path):
+    """A row for each model, a dot for each run; chance is dashed."""
+    plt = pyplot()
     base = next(iter(groups.values()))[0]
     figure, axes = plt.subplots(1, 3, figsize=(12, 1.5 + .4 * len(groups)), sharey=True, layout="constrained")
     for axis, key, label in zip(axes, ("auroc", "auprc", "training_seconds"), ("AUROC", "AUPRC", "training (s)")):
