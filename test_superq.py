@@ -1133,7 +1133,7 @@ def evict(*paths):
 
 
 def release(split):
-    """Let go of the pages of a packed split that this process has mapped: they would count as its memory."""
+    """Let go of the mapped pages of a packed split: they would count as this process' memory."""
     for array in (split.X, split.Y):
         array._mmap.madvise(mmap.MADV_DONTNEED)
 
@@ -1154,7 +1154,7 @@ def benchmark_packing(path, folder):
 
 
 def benchmark_feeding(batches):
-    """Draw batches without a network, out of the page cache: a row of the table."""
+    """Draw batches without a network: a row of the table."""
     with Measured() as it:
         n = sum(len(batches[step][0]) for step in range(min(len(batches), 5000)))
     return {f"feeding batches of {batches.batch_size}": it.row(n)}
@@ -1239,7 +1239,7 @@ def benchmark_encoding(args, folder, split, sample=20_000):
 
 
 def benchmark_forest(args, path):
-    """The forest on all rows: a row of the table, without a projection (run_all.sh --full fits it at full size)."""
+    """The forest on all rows, without a projection: run_all.sh --full fits it at full size."""
     with h5py.File(path) as file, Measured() as it:
         Z, Y = file["train/Z"], file["train/Y"]
         forest = superq.fit_forest(Z, Y, args.forest_trees, args.forest_leaf, args.forest_samples,
