@@ -104,12 +104,12 @@ fi
 if [[ ${1:-} == --speed ]]; then                        # on a CPU the first two precisions are the same
     for precision in float32 default mixed; do
         say "speed: precision $precision"
-        (
-            if [[ $precision == float32 ]]; then export JAX_DEFAULT_MATMUL_PRECISION=float32 NVIDIA_TF32_OVERRIDE=0; fi
-            more=(); [[ $precision == mixed ]] && more=(--mixed-precision)
-            "$python" "$here/test_superq.py" --benchmark both --limit "${LIMIT:-50000}" --out-dir "$RUNS/speed-$precision/x" \
-                "${more[@]}"
-        )
+        export -n JAX_DEFAULT_MATMUL_PRECISION NVIDIA_TF32_OVERRIDE
+        more=() JAX_DEFAULT_MATMUL_PRECISION=float32 NVIDIA_TF32_OVERRIDE=0
+        if [[ $precision == float32 ]]; then export JAX_DEFAULT_MATMUL_PRECISION NVIDIA_TF32_OVERRIDE; fi
+        if [[ $precision == mixed ]]; then more=(--mixed-precision); fi
+        "$python" "$here/test_superq.py" --benchmark both --limit "${LIMIT:-50000}" --out-dir "$RUNS/speed-$precision/x" \
+            ${DANQ_FLAGS:-} "${more[@]}"
     done
     exit
 fi

@@ -830,18 +830,20 @@ def test_comparison_sets_runs_side_by_side(runs, capsys):
 
 
 def test_seeds_become_mean_and_spread_and_other_settings_rows_of_their_own(runs, capsys):
-    def copy_run(name, auroc=.5, limit=40, **settings):
+    def copy_run(name, auroc=.5, windows=40, tested=10, **settings):
         Path(name).mkdir()
         record, summary = (read_json(runs["kmer"][0] / file) for file in ("args.json", "summary.json"))
         Path(name, "args.json").write_text(json.dumps(record | {"settings": record["settings"] | settings}))
-        summary["means"]["all"]["auroc"], summary["limit"] = auroc, limit
+        summary["means"]["all"]["auroc"] = auroc
+        summary |= {"limit": windows, "train_sequences": 2 * windows, "test_windows": tested}
         Path(name, "summary.json").write_text(json.dumps(summary))
         shutil.copy(runs["kmer"][0] / "metrics.csv", name)
 
     for seed, auroc in enumerate((.6, .7, .9)):
         copy_run(str(seed), auroc, seed=seed)
     copy_run("other", forest_trees=9)
-    copy_run("larger", limit=41)
+    copy_run("larger", windows=41)
+    copy_run("far", tested=11)
     superq.main("--compare 0 1 2 --output seeds.v1".split())
     printed = capsys.readouterr().out
     assert "k-mers -> forest (3 seeds) | 0.7333 ± 0.1528" in printed and Path("seeds.v1.png").is_file()
@@ -850,6 +852,9 @@ def test_seeds_become_mean_and_spread_and_other_settings_rows_of_their_own(runs,
     assert re.findall(r"(?m)^\| k-mers -> forest (\S+) \| \d", printed) == ["[0]", "[other]"]
     assert "| k-mers -> forest [other] | k-mers -> forest [0] | +0.0000 (+0.0000 to +0.0000) |" in printed
     check_one_line(capsys, "limit is 41, not 40", superq.main, ["--compare", "0", "larger"])
+    superq.main("--curve 0 1 larger --output curve.md".split())
+    assert "| k-mers -> forest | 0.6500 ± 0.0707 / " in capsys.readouterr().out and Path("curve.png").is_file()
+    check_one_line(capsys, "0 and far were not scored on the same test", superq.main, ["--curve", "0", "far"])
 
 
 # ---- nothing is lost
@@ -1056,7 +1061,7 @@ def test_benchmarks_measure_every_stage(data_dir, monkeypatch, capsys):
         rows |= record["rows"]
     stages = [f"packing, chunks: {chunks}" for chunks in CHUNKINGS] + [
         "feeding batches of 10", "training, batches of 10", "prediction, batches of 10", "encoding",
-        "writing encodings", "forest, 4 trees x 919 labels, 120 rows"]
+        "forest, 4 trees x 919 labels, 120 rows"]
     assert set(stages) <= rows.keys() and len(os.listdir("runs")) == 2
     benchmark(f"--benchmark both {small}".split())
     assert re.search(r"of 10: SuperQ trains \d+.\d times", capsys.readouterr().out)
@@ -1222,20 +1227,14 @@ def benchmark_both(args, folder):
     return rows
 
 
-def benchmark_encoding(args, folder, split, sample=20_000):
-    """Encode a sample; then write encodings of all rows, random ones: two rows of the table."""
-    rng, path, labels = np.random.default_rng(0), folder / "encodings.h5", [(i, "", "") for i in range(split.n_labels)]
+def benchmark_encoding(args, folder, split):
+    """Encode all rows: a row of the table."""
     encode, autoencoder = superq.load_encoder(folder, "autoencoder", args.ablation), danq.load_model(folder)
-    few = dataclasses.replace(split, X=split.X[:sample], Y=split.Y[:sample])
+    labels = [(i, "", "") for i in range(split.n_labels)]
     encode(split.X[:args.batch_size])  # compiles
     with Measured() as it:
-        superq.write_encodings(path, encode, {"train": few}, labels, {}, args.batch_size)
-    rows = {"encoding": it.row(len(few), flop=flops(superq.encoder_of(autoencoder)))}
-    with Measured() as it:
-        superq.write_encodings(path, lambda bits: rng.standard_normal((len(bits), superq.CODE)).astype(np.float16),
-                               {"train": split}, labels, {}, args.batch_size)
-    beside = f"float16, {path.stat().st_size / 1e9:.2f} GB with labels, every row unpacked"
-    return rows | {"writing encodings": it.row(len(split), beside=beside)}
+        superq.write_encodings(folder / "encodings.h5", encode, {"train": split}, labels, {}, args.batch_size)
+    return {"encoding": it.row(len(split), flop=flops(superq.encoder_of(autoencoder)))}
 
 
 def benchmark_forest(args, path):
