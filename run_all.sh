@@ -213,12 +213,14 @@ if [[ $what == --full ]]; then
     stage kmer superq.py --features kmer
     side_by_side ''
     say "seconds and peak memory of every stage"
-    "$python" -c 'if True:
-        import json, sys
-        for path in sys.argv[1:]:
-            run = json.load(open(f"{path}/summary.json"))
-            stages = ", ".join(f"{name} {seconds:,.0f} s" for name, seconds in run["seconds"].items())
-            print(f"{run[\"model\"]}: {stages}; at most {run[\"peak_memory_gb\"]} GB")' "${made[@]}"
+    "$python" - "${made[@]}" <<'END'
+import json, sys
+for path in sys.argv[1:]:
+    run = json.load(open(f"{path}/summary.json"))
+    stages = ", ".join(f"{name} {seconds:,.0f} s" for name, seconds in run["seconds"].items())
+    memory = f"{run['peak_memory_gb']} GB at most, {run.get('peak_memory_stage1_gb', '-')} GB in stage 1"
+    print(f"{run['model']}: {stages}; {memory}")
+END
     exit
 fi
 say "the yardsticks: other features into the same forest"
