@@ -2,7 +2,7 @@
 # DanQ and SuperQ side by side, from nothing to one table and one figure.
 #
 #   machine  a GPU VM with 16 GB of RAM for the full DeepSEA bundle; any 2 cores and 4 GB for the demo
-#   time     demo: about 10 minutes on 2 CPU cores after installation; full bundle: 12 hours an epoch of DanQ on two cores
+#   time     demo: about 8 minutes on 2 CPU cores after installation; full bundle: 12 hours an epoch of DanQ on two cores
 #            (projected from 100 sequences a second), so a GPU is needed
 #   disk     demo 1 GB; full bundle about 75 GB: download and .mat files 10, packed 3, encodings of seven models 42, forests 8,
 #            room to write the largest twice 10; plus 2 GB for .venv, 6 GB with CUDA
