@@ -1012,7 +1012,8 @@ def make_demo_data(folder, windows=4000, seed=1337):
             for first in range(0, n, 4096):
                 last = min(first + 4096, n)
                 x, y, _ = simulate(np.random.default_rng([seed, number, first]), last - first, motifs)
-                X[..., first:last], X[..., n + first:n + last] = x.transpose(1, 2, 0), x[:, ::-1, ::-1].transpose(1, 2, 0)
+                X[..., first:last] = x.transpose(1, 2, 0)
+                X[..., n + first:n + last] = reverse_complement(x).transpose(1, 2, 0)
                 Y[:, first:last] = Y[:, n + first:n + last] = y.T
         if split != "train":  # as DeepSEA ships them: v5
             with h5py.File(path) as file:
@@ -1055,7 +1056,7 @@ def simulate(rng, n, motifs):
             plant(rows, start[rows] + place * (width + 6), pair[which], minus[rows])
             rows = np.flatnonzero(rng.random(n) < .5)  # further out
             away = rng.choice((0, 600), len(rows)) + rng.integers(400 - width, size=len(rows))
-            plant(rows, away, pair[np.full_like(rows, place)], rng.random(len(rows)) < .5)
+            plant(rows, away, pair[place], rng.random(len(rows)) < .5)
         bound[:, factor] = what == 0
     label, codes[rng.random(n) < .01, :200] = np.arange(919), -1
     histone = label >= 815

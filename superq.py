@@ -765,7 +765,7 @@ def compare(folders, output):
 
     Runs of a model that differ in their seed alone are one row, those that differ in more rows by their folders.
     """
-    runs, groups, made, name = [], {}, {}, str(output).removesuffix(".md").removesuffix(".png")
+    runs, groups, made = [], {}, {}
     for folder in map(Path, folders):
         settings = danq.finished_settings(folder)
         run = danq.read_json(folder / "summary.json", "means", "training_seconds")
@@ -779,11 +779,16 @@ def compare(folders, output):
         model = run["model"] if alike else f"{run['model']} [{folder.name}]"
         groups.setdefault(model, []).append(run)
         made.setdefault(model, []).append(folder)
-    table = comparison_table(groups) + differences(made)
+    save_side_by_side(comparison_table(groups) + differences(made), draw_comparison(groups), output)
+
+
+def save_side_by_side(table, figure, output):
+    """Print a table; write it to `output`.md and the figure to `output`.png."""
+    name = str(output).removesuffix(".md").removesuffix(".png")
     with new_file(f"{name}.md") as temporary:
         temporary.write_text(table, encoding="utf-8")
     with new_file(f"{name}.png") as temporary:
-        draw_comparison(groups, temporary)
+        figure.savefig(temporary, dpi=120)
     print(f"{table}-> {name}.md and {name}.png")
 
 
@@ -853,7 +858,7 @@ def in_brackets(first, others):
 
 def learning_curve(folders, output):
     """Scores of finished runs of several sizes, all on one test set, as `output`.md and `output`.png."""
-    models, tests, name = {}, {}, str(output).removesuffix(".md").removesuffix(".png")
+    models, tests = {}, {}
     for folder in map(Path, folders):
         danq.finished_settings(folder)
         run = danq.read_json(folder / "summary.json", "means", "train_sequences", "test_windows")
@@ -865,8 +870,7 @@ def learning_curve(folders, output):
                        "scores of one --test-data")
     sizes = sorted({windows for runs in models.values() for windows in runs})
     rows = [["AUROC / AUPRC", *(f"{windows:,} windows" for windows in sizes)], ["---"] * (len(sizes) + 1)]
-    plt = pyplot()
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    figure, axes = subplots(1, 2, figsize=(11, 4.5))
     for (model, runs), marker in zip(models.items(), cycle("osD^v<>")):
         values = [[[run["means"]["all"][key] for run in runs.get(windows, ())] for windows in sizes]
                   for key in ("auroc", "auprc")]
@@ -880,26 +884,20 @@ def learning_curve(folders, output):
         axis.minorticks_off()
         axis.set_xlim(sizes[0] * .8, sizes[-1] * (sizes[-1] / sizes[0]) ** .45 * 1.3)  # room for the names
     figure.suptitle("SIMULATED data" * run["simulated"])
-    table = markdown(rows)
-    with new_file(f"{name}.md") as temporary:
-        temporary.write_text(table, encoding="utf-8")
-    with new_file(f"{name}.png") as temporary:
-        figure.savefig(temporary, dpi=120)
-    print(f"{table}-> {name}.md and {name}.png")
+    save_side_by_side(markdown(rows), figure, output)
 
 
-def pyplot():
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-    return plt
+def subplots(*shape, **options):
+    """As pyplot's, of a figure that no window keeps alive."""
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=options.pop("figsize"), layout="constrained")
+    return figure, figure.subplots(*shape, **options)
 
 
-def draw_comparison(groups, path):
-    """A row for each model, a dot for each run; chance is dashed."""
-    plt = pyplot()
+def draw_comparison(groups):
+    """A figure of a row for each model, a dot for each run; chance is dashed."""
     base = next(iter(groups.values()))[0]
-    figure, axes = plt.subplots(1, 3, figsize=(12, 1.5 + .4 * len(groups)), sharey=True, layout="constrained")
+    figure, axes = subplots(1, 3, figsize=(12, 1.5 + .4 * len(groups)), sharey=True)
     for axis, key, label in zip(axes, ("auroc", "auprc", "training_seconds"), ("AUROC", "AUPRC", "training (s)")):
         for row, runs in enumerate(groups.values()):
             values = [run["means"]["all"].get(key, run.get(key)) for run in runs]
@@ -912,8 +910,7 @@ def draw_comparison(groups, path):
     axes[0].set_yticks(range(len(groups)), groups)
     axes[0].invert_yaxis()
     figure.suptitle("SIMULATED data" * base["simulated"])
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    return figure
 
 
 if __name__ == "__main__":
