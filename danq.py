@@ -195,7 +195,7 @@ def train_epoch(model, data, valid, checkpoint):
             model.test_on_batch(*data[0])
             model.optimizer.build(model.trainable_variables)
         logs = model.fit(data, validation_data=valid, initial_epoch=epoch, epochs=epoch + 1, shuffle=False,
-                         verbose=int(sys.stdout.isatty()), callbacks=[checkpoint]).history
+                         verbose=0, callbacks=[checkpoint]).history
     except Exception as error:
         if not any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "OOM when", "out of memory")):
             raise
@@ -249,9 +249,11 @@ class Checkpoint(keras.callbacks.Callback):
         if not self.state["step"]:  # else they are those of a validation
             self.model.reset_metrics()
         self.values, self.first = [], self.state["step"]
+        self.bar = progress(self.params["steps"], f"step of epoch {epoch + 1}/{self.args.epochs}")
 
     def on_train_batch_begin(self, step, logs=None):  # ..._end would make JAX wait for each step's loss
         self.state["step"] = self.first + step  # those before are done
+        self.bar.update(step)
         if step and time.time() - self.saved > 60 * self.args.checkpoint_minutes:
             self.save()
         if self.steps in (5, 105):  # the first ones compile
@@ -262,6 +264,9 @@ class Checkpoint(keras.callbacks.Callback):
             self.mark = time.time()
         self.steps += 1
         self.model.stop_training = self.is_late()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.bar.update(self.state["step"] - self.first + 1, finalize=True)
 
     def seconds(self):
         return time.time() - self.started
@@ -347,6 +352,14 @@ def finish_run(out_dir, rows, means, summary):
     print(f"summary -> {out_dir / 'summary.json'} (peak memory {summary['peak_memory_gb']} GB)", flush=True)
 
 
+def print_box(out_dir):
+    """What a run has made and what to do with it."""
+    again, made = Path(sys.argv[0]).name, ", ".join(name for name in OUTPUTS if (out_dir / name).is_file())
+    lines = [f"{out_dir}: {made}", f"next: python {again} --out-dir {out_dir} --predict seqs.fa --plot tracks.png"]
+    edge = "-" * (max(map(len, lines)) + 2)
+    print(f"+{edge}+", *(f"| {line:{len(edge) - 2}} |" for line in lines), f"+{edge}+", sep="\n", flush=True)
+
+
 def is_deepsea(summary):
     return summary["labels"] == 919 and not summary["simulated"]
 
@@ -354,34 +367,41 @@ def is_deepsea(summary):
 # ---- the command line
 
 def shared_arguments(parser, out_dir, epochs, batch_size):
-    """Arguments that both scripts take."""
-    add, positive = parser.add_argument, number(int, 1)
-    add("--data-dir", default="data", help="folder of train.mat, valid.mat, test.mat (%(default)s)")
-    add("--out-dir", default=out_dir, help=f"folder of this run ({out_dir or 'runs/ and the model'})")
-    add("--epochs", type=positive, default=epochs, help="at most (%(default)s)")
-    add("--batch-size", type=positive, default=batch_size, help="sequences a training step (%(default)s)")
-    add("--limit", type=positive, metavar="N", help="take the first N windows of each split")
-    add("--seed", type=number(int, 0, 2 ** 32 - 1), default=1337, help="of weights, dropout, order, forest (1337)")
-    add("--predict", metavar="FASTA", help="annotate it with the run in --out-dir, and exit")
-    add("--test-data", metavar="DIR", help="score the run in --out-dir on its test.mat, and exit")
-    add("--output", metavar="FILE", help="where --predict writes (predictions.tsv)")
-    add("--mixed-precision", dest="dtype", action="store_const", const="mixed_bfloat16",
-        help="compute in bfloat16 but for the BLSTM; weights stay float32")
-    add("--checkpoint-minutes", type=number(float, 0), default=10., metavar="M", help="between checkpoints (10)")
-    add("--max-seconds", type=number(float, 0), metavar="S", help="stop training then, within an epoch, too")
-    add("--restart", action="store_true", help="discard what a run with other arguments left in --out-dir")
+    """Arguments that both scripts take; returns what adds one to each group."""
+    groups = [parser.add_argument_group(name).add_argument
+              for name in ("data", "network", "training", "forest", "after training")]
+    (data, network, training, _, after), positive = groups, number(int, 1)
+    data("--data-dir", default="data", help="folder of train.mat, valid.mat, test.mat (%(default)s)")
+    data("--out-dir", default=out_dir, help=f"folder of this run ({out_dir or 'runs/ and the model'})")
+    data("--limit", type=positive, metavar="N", help="take the first N windows of each split")
+    data("--restart", action="store_true", help="discard what a run with other arguments left in --out-dir")
+    network("--mixed-precision", dest="dtype", action="store_const", const="mixed_bfloat16",
+            help="compute in bfloat16 but for the BLSTM; weights stay float32")
+    training("--epochs", type=positive, default=epochs, help=f"at most ({epochs or '3; --paper 10'})")
+    training("--batch-size", type=positive, default=batch_size,
+             help=f"sequences a training step ({batch_size or '50; --paper 100'})")
+    training("--seed", type=number(int, 0, 2 ** 32 - 1), default=1337, help="of weights, dropout, order, forest (1337)")
+    training("--checkpoint-minutes", type=number(float, 0), default=10., metavar="M", help="between checkpoints (10)")
+    training("--max-seconds", type=number(float, 0), metavar="S", help="stop training then, within an epoch, too")
+    after("--predict", metavar="FASTA", help="annotate it with the run in --out-dir, and exit")
+    after("--output", metavar="FILE", help="where --predict writes (predictions.tsv)")
+    after("--plot", type=ending(".png"), metavar="FILE.png", help="draw --predict's ten highest labels along a record")
+    after("--motifs", type=ending(".meme"), metavar="FILE.meme", help="write and draw the filters' motifs, and exit")
+    after("--test-data", metavar="DIR", help="score the run in --out-dir on its test.mat, and exit")
+    return groups
 
 
 def parse_args(argv=None):
-    parser, positive = Parser(description=__doc__.splitlines()[0]), number(int, 1)
-    shared_arguments(parser, "runs/danq", EPOCHS, BATCH)
-    add = parser.add_argument
-    add("--filters", type=positive, default=FILTERS, help="motif detectors of the convolution (%(default)s)")
-    add("--lstm-units", type=number(int, 0), default=LSTM_UNITS, help="of the BLSTM, each way; 0: none (%(default)s)")
-    add("--conv-activation", default="relu", choices=("relu", "linear"), help="linear is what the 2018 Keras port did")
-    add("--patience", type=positive, default=PATIENCE,
-        help="epochs without a better validation loss (%(default)s)")
-    add("--make-demo-data", metavar="DIR", help="write SIMULATED data, --limit windows (4,000), and exit")
+    parser, positive = Parser(usage="%(prog)s [options]", description=__doc__.splitlines()[0]), number(int, 1)
+    data, network, training, *_ = shared_arguments(parser, "runs/danq", EPOCHS, BATCH)
+    network("--filters", type=positive, default=FILTERS, help="motif detectors of the convolution (%(default)s)")
+    network("--lstm-units", type=number(int, 0), default=LSTM_UNITS,
+            help="of the BLSTM, each way; 0: none (%(default)s)")
+    network("--conv-activation", default="relu", choices=("relu", "linear"),
+            help="linear is what the 2018 Keras port did")
+    training("--patience", type=positive, default=PATIENCE,
+             help="epochs without a better validation loss (%(default)s)")
+    data("--make-demo-data", metavar="DIR", help="write SIMULATED data, --limit windows (4,000), and exit")
     return parser.parse_args(argv)
 
 
@@ -390,9 +410,10 @@ def main(argv=None):
     if args.make_demo_data:
         return make_demo_data(args.make_demo_data, args.limit or 4000, args.seed)
     out_dir = Path(args.out_dir)
-    if args.predict or args.test_data:
+    if args.motifs or args.predict or args.test_data:
         finished_settings(out_dir, "danq.py")
-        return (annotate if args.predict else score_elsewhere)(args, FromBits(load_model(out_dir)).predict_on_batch)
+        after = write_motifs if args.motifs else annotate if args.predict else score_elsewhere
+        return after(args, FromBits(load_model(out_dir)).predict_on_batch)
     splits, labels = load_data(args)
     train, valid, test = (splits[name] for name in SPLITS)
     with run_folder(args, "danq.py", train.simulated, [split.source for split in splits.values()]) as finished:
@@ -415,6 +436,7 @@ def main(argv=None):
             "limit": args.limit, "train_sequences": len(train), "test_windows": test.windows, "strands": test.strands,
             "training": training, "seconds": seconds, "training_seconds": training["seconds_to_best"],
             "parameters": model.count_params()})
+        print_box(out_dir)
 
 
 def score_elsewhere(args, score, more=lambda test: {}):
@@ -464,6 +486,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         raise BadInput(f"{message} (see --help)")
 
+    def parse_args(self, argv=None):
+        args = super().parse_args(argv)
+        if args.plot and not args.predict:
+            raise BadInput("--plot needs --predict FASTA")
+        return args
+
 
 def number(kind, least, most=math.inf):
     """argparse type: a finite int or float from least to most."""
@@ -471,6 +499,15 @@ def number(kind, least, most=math.inf):
         if not least <= (value := kind(text)) <= most or value == math.inf:
             raise argparse.ArgumentTypeError(f"must be at least {least} and at most {most}, is {text}")
         return value
+    return parse
+
+
+def ending(suffix):
+    """argparse type: the name of a file that ends so."""
+    def parse(text):
+        if not text.endswith(suffix):
+            raise argparse.ArgumentTypeError(f"must end in {suffix}, is {text}")
+        return text
     return parse
 
 
@@ -529,8 +566,8 @@ def write_csv(path, rows):
         writer.writerows(rows)
 
 
-def progress(total):
-    return keras.utils.Progbar(total, verbose=int(sys.stdout.isatty()))
+def progress(total, unit="step"):
+    return keras.utils.Progbar(total, verbose=int(sys.stdout.isatty()), unit_name=unit)
 
 
 # ---- the folder of a run, and the machine
@@ -538,8 +575,8 @@ def progress(total):
 OUTPUTS = ("summary.json args.json history.csv model.keras checkpoint.npz training.json autoencoder.json "
            "encodings.part encodings.h5 forest.npz metrics.csv").split()  # what --restart removes
 FORMAT = 2
-NO_SETTINGS = ("restart", "reuse_encodings", "make_demo_data", "compare", "curve", "predict", "test_data", "output",
-               "out_dir", "checkpoint_minutes")  # leave results alone
+NO_SETTINGS = ("restart", "reuse_encodings", "make_demo_data", "compare", "curve", "predict", "plot", "motifs",
+               "test_data", "output", "out_dir", "checkpoint_minutes")  # leave results alone
 
 
 @contextlib.contextmanager
@@ -913,7 +950,7 @@ def annotate(args, score):
     fasta, output = Path(args.predict), Path(args.output or "predictions.tsv")
     if not fasta.is_file():
         raise BadInput(f"{fasta} is missing: --predict takes a FASTA file")
-    windows, done, bar = fasta_windows(fasta), 0, progress(None)
+    windows, done, bar, first = fasta_windows(fasta), 0, progress(None), []
     output.parent.mkdir(parents=True, exist_ok=True)
     with new_file(output) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
@@ -922,34 +959,45 @@ def annotate(args, score):
             X = letters_to_onehot(batch, fasta)
             for window, P in zip(batch, (score(packed(X)) + score(packed(reverse_complement(X)))) / 2):
                 writer.writerow([*window[:3], int(window[3]), *(f"{p:.6g}" for p in P)])
+                if args.plot and len(first) < 5000 and window[0] == (first or [window])[0][0]:
+                    first.append((*window[:3], P))
             done += len(batch)
             bar.update(done)
         if not done:
             raise BadInput(f"{fasta} holds no sequence")
     print(f"{done:,} windows -> {output}")
+    if args.plot:
+        draw_tracks(first, names, read_json(Path(args.out_dir) / "summary.json", "simulated")["simulated"], args.plot)
+
+
+def draw_tracks(windows, names, simulated, path):
+    """The ten highest labels along a record: windows [(record, start, end, probabilities)] at their middle bases."""
+    middle, P = [(start + end) / 2 for _, start, end, _ in windows], np.array([window[-1] for window in windows])
+    highest = np.argsort(-P.max(0))[:10]
+    figure, axes = subplots(len(highest), figsize=(12, 1 + .6 * len(highest)), sharex=True, squeeze=False)
+    for axis, label in zip(axes[:, 0], highest):
+        axis.fill_between(middle, P[:, label], step="mid", alpha=.5)
+        axis.plot(middle, P[:, label], ".k")
+        axis.set(ylim=(0, 1))
+        axis.set_ylabel(names[label], rotation=0, ha="right", va="center")
+    axis.set_xlabel(f"base of {windows[0][0]}; probability of each label at the middle of each window")
+    save_figure(figure, path, simulated)
 
 
 def fasta_windows(path, step=STEP):
-    """Yield (record, start, end, padded, 1,000 letters) over a FASTA file, plain or gzip, in bounded memory.
+    """Yield (record, start, end, padded, 1,000 letters) over a FASTA file, plain or gzip, a record in memory.
 
     Long records are tiled in steps of `step` bases, a last window flush with the end; short ones are centred in N and
     flagged as padded. start and end are 0-based, half-open.
     """
-    for name, pieces in fasta_records(path):
-        letters, start = b"", 0  # those not yet given out, and where they begin
-        for piece in pieces:
-            letters, at = letters + piece.translate(None, b" \t\r\n").upper(), 0
-            while len(letters) - at >= LENGTH + step:
-                yield name, start + at, start + at + LENGTH, False, letters[at:at + LENGTH]
-                at += step
-            letters, start = letters[at:], start + at
-        if 0 < len(letters) < LENGTH:
-            left = (LENGTH - len(letters)) // 2
-            yield name, 0, len(letters), True, (b"N" * left + letters).ljust(LENGTH, b"N")
-        elif letters:
-            yield name, start, start + LENGTH, False, letters[:LENGTH]
-        if len(letters) > LENGTH:
-            yield name, start + len(letters) - LENGTH, start + len(letters), False, letters[-LENGTH:]
+    for name, lines in fasta_records(path):
+        letters = bytearray()
+        for line in lines:
+            letters += line.translate(None, b" \t\r\n").upper()
+        n = len(letters)
+        for start in [*range(0, n - LENGTH, step), max(0, n - LENGTH)] if n else ():
+            window = bytes(letters[start:start + LENGTH].center(LENGTH, b"N"))
+            yield name, start, min(start + LENGTH, n), n < LENGTH, window
 
 
 def fasta_records(path):
@@ -985,6 +1033,92 @@ def letters_to_onehot(windows, path):
         base = start + column - (LENGTH - (end - start)) // 2 + 1
         raise BadInput(f"{path}: record {name} holds {chr(letters[column])!r} at base {base}: no DNA")
     return X
+
+
+# ---- motifs and figures
+
+LETTERS, COLOURS = "ACGT", ("#009e73", "#0072b2", "#e69f00", "#d55e00")  # told apart by the colour-blind, too
+
+
+def write_motifs(args, score=None, drawn=20, least=20):
+    """Write the first convolution's filters as position weight matrices, in MEME's format, and draw the best as logos.
+
+    A filter's sites are its best matches in those test windows in which it answers more than half of the highest that
+    it ever does (Quang & Xie 2016). The best filters are those of most information with `least` sites.
+    """
+    settings, folder = finished_settings(args.out_dir), Path(args.out_dir)
+    model = load_model(folder) if (folder / "model.keras").is_file() else keras.Sequential()
+    if "motif_scan" not in [layer.name for layer in model.layers]:
+        raise BadInput(f"{folder} has no convolution that scans for motifs: give a run that has one")
+    test = load_split(settings["data_dir"], "test", packed_dir(folder), settings["limit"])
+    counts, sites, background = count_sites(model.get_layer("motif_scan"), model, test, settings["batch_size"])
+    P = (counts + background) / (counts.sum(-1, keepdims=True) + 1)
+    bits = (P * np.log2(P / background)).sum(-1)  # (filters, width)
+    order = [i for i in np.argsort(-bits.sum(1)) if sites[i]]
+    with new_file(args.motifs) as temporary, open(temporary, "w") as file:
+        file.write(f"MEME version 4\n\nALPHABET= {LETTERS}\n\nstrands: + -\n\nBackground letter frequencies\n")
+        print(*(f"{letter} {share:.4f}" for letter, share in zip(LETTERS, background)), file=file)
+        for i in order:
+            print(f"\nMOTIF {'SIMULATED_' * test.simulated}filter_{i} {bits[i].sum():.1f}_bits\n"
+                  f"letter-probability matrix: alength= 4 w= {len(P[i])} nsites= {sites[i]} E= 0", file=file)
+            np.savetxt(file, P[i], "%.6f")
+    print(f"{len(order)} motifs of {len(P)} filters -> {args.motifs}")
+    best = [i for i in order if sites[i] >= least][:drawn] or order[:drawn]
+    draw_logos({f"filter {i}, {sites[i]:,} sites": P[i] * bits[i][:, None] for i in best}, test.simulated,
+               Path(args.motifs).with_suffix(".png"))
+
+
+def count_sites(scan, model, test, batch_size):
+    """A, C, G, T at each filter's sites (filters, width, 4), numbers of sites, and their shares of the test windows."""
+    look = keras.Model(model.inputs, [scan.input, scan.output]).predict_on_batch  # SuperQ scans both strands, as rows
+    batches = [slice(i, min(i + batch_size, test.windows)) for i in range(0, test.windows, batch_size)]
+    highest = np.max([look(onehot(test.X[rows]))[1].max((0, 1)) for rows in batches], 0)
+    width, sites, bases = np.arange(scan.kernel_size[0]), np.zeros(len(highest), int), np.zeros(4)
+    counts = np.zeros((len(highest), len(width), 4))
+    for rows in batches:
+        X, answers = look(onehot(test.X[rows]))
+        window, which = np.nonzero(answers.max(1) > np.maximum(highest, 0) / 2)
+        at = answers.argmax(1)[window, which, None] + width
+        np.add.at(counts, which, X[window[:, None], at])
+        sites += np.bincount(which, minlength=len(sites))
+        bases += X.sum((0, 1))
+    order = [BASES.index(letter) for letter in LETTERS]
+    return counts[..., order], sites, bases[order] / bases.sum()
+
+
+def draw_logos(logos, simulated, path):
+    """Draw sequence logos {name: heights (width, 4) in bits}, the highest letter on top."""
+    from matplotlib import patches, textpath, transforms
+    figure, axes = subplots(max(1, -(-len(logos) // 4)), 4, figsize=(12, 8), sharey=True, squeeze=False)
+    for axis, (name, heights) in zip(axes.flat, logos.items()):
+        for i, column in enumerate(heights, 1):
+            for base in np.flatnonzero(column > .15):  # smaller ones cannot be read
+                letter = textpath.TextPath((0, 0), LETTERS[base])
+                box, below = letter.get_extents(), column[column < column[base]].sum()
+                place = transforms.Affine2D().translate(-box.x0, -box.y0)
+                place.scale(.9 / box.width, column[base] / box.height).translate(i - .45, below)
+                axis.add_patch(patches.PathPatch(place.transform_path(letter), color=COLOURS[base], linewidth=0))
+        axis.set(xlim=(.5, len(heights) + .5), ylim=(0, 2), title=name)
+    axes[0, 0].set_ylabel("bits")
+    save_figure(figure, path, simulated)
+
+
+def subplots(*shape, **options):
+    """As pyplot's, of a figure that no window keeps alive."""
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=options.pop("figsize"), layout="constrained")
+    return figure, figure.subplots(*shape, **options)
+
+
+def save_figure(figure, path, simulated):
+    """Write a figure to `path`, a .png, and to an .svg beside it."""
+    import matplotlib
+    figure.suptitle("SIMULATED data" * simulated)
+    for suffix, when in ((".png", {}), (".svg", {"Date": None})):  # the same bytes each time
+        settings = {"svg.hashsalt": "superq", "svg.fonttype": "none"}
+        with new_file(Path(path).with_suffix(suffix)) as temporary, matplotlib.rc_context(settings):
+            figure.savefig(temporary, dpi=100, metadata=when)
+    print(f"-> {path} and .svg", flush=True)
 
 
 # ---- simulated data
@@ -1040,24 +1174,27 @@ def simulate(rng, n, motifs):
     codes = (u > (1 - gc) / 2).astype(np.int8) + (u > .5) + (u > .5 + gc / 2)  # A, G, C, T
     CpG = (codes[:, :-1] == 2) & (codes[:, 1:] == 1) & (rng.random((n, LENGTH - 1)) < .8 - .15 * openness)
     codes[:, :-1][CpG] = 3  # C mutates to T
-    width, bound = motifs.shape[1], np.zeros((n, 6), bool)
+    bound = np.zeros((n, 6), bool)
 
-    def plant(rows, start, motif, minus):
-        sites = (rng.random((len(rows), width, 1)) > motif.cumsum(-1)[..., :-1]).sum(-1)
+    def plant(rows, first, last, motif):
+        """One sequence of a motif, on either strand, somewhere in each row's bases first..last."""
+        sites = (rng.random((len(rows), len(motif), 1)) > motif.cumsum(-1)[..., :-1]).sum(-1)
+        minus = rng.random(len(rows)) < .5
         sites[minus] = 3 - sites[minus, ::-1]
-        codes[rows[:, None], start[:, None] + np.arange(width)] = sites
+        start = rng.integers(first, last - len(motif), len(rows))
+        codes[rows[:, None], start[:, None] + np.arange(len(motif))] = sites
 
     for factor in range(6):
-        pair, what = motifs[2 * factor:2 * factor + 2], rng.choice(4, n, p=(.12, .05, .05, .78))
-        start, minus = rng.integers(400, 570, n), rng.random(n) < .5
-        for place in range(1 if factor < 4 else 2):  # what: 0 bound, 1 the other way round, 2 one alone, 3 nothing
-            rows = np.flatnonzero(what < (1 if factor < 4 else 3 - place))
-            which = place ^ minus[rows] ^ (what[rows] == 1) if factor > 3 else np.zeros_like(rows)
-            plant(rows, start[rows] + place * (width + 6), pair[which], minus[rows])
-            rows = np.flatnonzero(rng.random(n) < .5)  # further out
-            away = rng.choice((0, 600), len(rows)) + rng.integers(400 - width, size=len(rows))
-            plant(rows, away, pair[place], rng.random(len(rows)) < .5)
-        bound[:, factor] = what == 0
+        a, b = motifs[2 * factor:2 * factor + 2]
+        for decoy in (a, b)[:1 + (factor > 3)]:
+            far = rng.choice(3, n, p=(.25, .25, .5))  # left, right or not at all
+            plant(np.flatnonzero(far == 0), 0, 400, decoy)
+            plant(np.flatnonzero(far == 1), 600, LENGTH, decoy)
+        middle, gap = rng.choice(4, n, p=(.12, .05, .05, .78)), np.full((6, 4), .25)
+        words = [np.r_[a, gap, b], np.r_[b, gap, a], a] if factor > 3 else [a]  # the first one binds
+        for i, word in enumerate(words):
+            plant(np.flatnonzero(middle == i), 400, 600, word)
+        bound[:, factor] = middle == 0
     label, codes[rng.random(n) < .01, :200] = np.arange(919), -1
     histone = label >= 815
     slope, gain = np.where(histone, 1., .7) * (.7 + .12 * (label // 6 % 6)), np.where(histone, 1., 3.5)

@@ -52,6 +52,11 @@ PAPER_RATE = .015  # Nadam's in 2018 (--ablation 0 and 1), where Keras advised .
 LABEL_WEIGHT, EPOCHS, BATCH, PATIENCE = 10., 3, 50, 3
 TREES, LEAF = 200, 60  # rows in a leaf: 30 windows, whose strands have the same pooled features
 SAMPLES, PROJECTIONS, SHARE, GROUP = 100_000, 8, .125, 100  # see fit_forest
+# What the paper's training printed, epoch by epoch; its Figs. 2 and 3.
+PAPER_LOG = {
+    "danq.py": {"loss": [.0767], "val_loss": [.0684, .0666], "acc": [.9791], "val_acc": [.9815]},
+    "superq.py": {"lowest loss": [1.4e8] * 8, "highest loss": [4.7e9] * 8,
+                  "acc": [.2526, .2511, .2526, .2525, .2560, .2505, .2511, .2505]}}
 # What leads from the 2018 autoencoder to ours, one change at a time: --ablation N takes the first N.
 CHANGES = {
     "softmax": "a softmax over each base's four numbers, cross-entropy, unknown bases left out",
@@ -271,7 +276,7 @@ def train_autoencoder(args, splits, out_dir):
             model, lambda epoch: Batches(train, args.batch_size, args.seed, epoch),
             Batches(valid, args.batch_size) if "adam" in changes else None, args,
             PATIENCE if "adam" in changes else args.epochs,
-            f" ({always}commonest base: acc {markov_model(train, 0).max():.4f})")
+            f" ({always}commonest base: acc {base_shares(train).max():.4f})")
     report = reconstruction(args.ablation, danq.load_model(out_dir), train, splits["test"], args.batch_size)
     danq.write_json(out_dir / "autoencoder.json", {
         "training": training, "reconstruction": report, "sequences": len(train), "parameters": model.count_params(),
@@ -289,61 +294,36 @@ def compiled_autoencoder(args, n_labels, sequences):
 # ---- how well is DNA rebuilt?
 
 def reconstruction(ablation, model, train, test, batch_size, sample=10_000):
-    """Base accuracy and bits per base of held-out rows, decoded from encodings as they are kept, and those of the
-    training split's commonest base and Markov model of order 2."""
+    """Base accuracy and bits per base of held-out rows, decoded from encodings as they are kept, beside the commonest
+    base of the training split."""
     bases = model.output["bases"] if isinstance(model.output, dict) else model.output
     encoder, decoder = encoder_of(model), keras.Model(model.get_layer("bottleneck").output, bases)
-    rows, tables = danq.even_sample(len(test.X), sample), {order: markov_model(train, order) for order in (0, 2)}
-    sums = {name: np.zeros(3) for name in ("model", *tables)}  # bases, right ones, bits
+    rows, shares, sums = danq.even_sample(len(test.X), sample), base_shares(train), np.zeros(4)
     for block in np.array_split(rows, -(-len(rows) // batch_size)):
         X = onehot(test.X[block])
         P = decoder.predict_on_batch(encoder.predict_on_batch(X).astype(code_dtype(ablation)))
         codes = base_codes(X)
         known = codes >= 0
         true = np.take_along_axis(P, np.maximum(codes, 0)[..., None], 2)[..., 0][known]
-        right = (P.argmax(-1) == codes)[known].sum()
-        sums["model"] += known.sum(), right, -np.log2(np.clip(true, 1e-7, 1)).sum(dtype=float)
-        for order, table in tables.items():
-            context, base = np.divmod((word := words(codes, order + 1))[word >= 0], 4)
-            sums[order] += len(base), (table.argmax(1)[context] == base).sum(), -np.log2(table[context, base]).sum()
-    score = {name: {"base_accuracy": right / n, "bits_per_base": bits / n} for name, (n, right, bits) in sums.items()}
-    report = score["model"] | {"markov_0": score[0], "markov_2": score[2]}
-    print(f"held-out DNA, {len(rows):,} test sequences: {rebuilt(report)}", flush=True)
-    return report
+        sums += (known.sum(), (P.argmax(-1) == codes)[known].sum(), (codes == shares.argmax()).sum(),
+                 -np.log2(np.clip(true, 1e-7, 1)).sum(dtype=float))
+    accuracy, commonest, bits = sums[1:] / sums[0]
+    print(f"held-out DNA, {len(rows):,} test sequences: bases rebuilt {accuracy:.4f} ({bits:.3f} bits); commonest base "
+          f"{commonest:.4f}; the 2018 paper .2526", flush=True)
+    return {"base_accuracy": accuracy, "bits_per_base": bits, "commonest_base": commonest}
 
 
-def rebuilt(report):
-    ours, commonest, markov = (f"{part['base_accuracy']:.4f} ({part['bits_per_base']:.3f} bits)"
-                               for part in (report, report["markov_0"], report["markov_2"]))
-    return f"bases rebuilt {ours}; commonest base {commonest}; Markov model of order 2 {markov}; the 2018 paper .2526"
-
-
-def markov_model(split, order, sample=20_000):
-    """Probability of each base after each context of `order` bases (4^order, 4), from an even sample of rows."""
-    rows, counts = danq.even_sample(len(split.X), sample), np.ones(4 ** (order + 1))
-    for block in np.array_split(rows, -(-len(rows) // 1000)):
-        word = words(base_codes(onehot(split.X[block])), order + 1)
-        counts += np.bincount(word[word >= 0], minlength=len(counts))
-    counts = counts.reshape(-1, 4)
-    return counts / counts.sum(1, keepdims=True)
+def base_shares(split, sample=5000):
+    """Shares of A, G, C, T in an even sample of rows."""
+    codes = base_codes(onehot(split.X[danq.even_sample(len(split.X), sample)]))
+    counts = np.bincount(codes[codes >= 0], minlength=4) + 1
+    return counts / counts.sum()
 
 
 def base_codes(X):
     """Base of each column (n, 1000) int8: index into A, G, C, T, or -1 where it is not known."""
     one = sum(X[..., base] for base in range(4)) == 1  # several times faster than X.sum(-1)
     return np.where(one, X[..., 1] + 2 * X[..., 2] + 3 * X[..., 3], np.uint8(255)).view(np.int8)
-
-
-def words(codes, k):
-    """Base-4 number of the k-mer at each position, (n, 1000 - k + 1), -1 with an unknown base."""
-    n = codes.shape[1] - k + 1
-    number, known = np.zeros((len(codes), n), np.min_scalar_type(-4 ** k)), np.ones((len(codes), n), bool)
-    for i in range(k):
-        number *= 4
-        number += codes[:, i:i + n]
-        known &= codes[:, i:i + n] >= 0
-    number[~known] = -1
-    return number
 
 
 # ---- encodings
@@ -565,30 +545,29 @@ def fit_and_score(args, out_dir):
 # ---- the command line
 
 def parse_args(argv=None):
-    parser, positive = danq.Parser(description=__doc__.splitlines()[0]), number(int, 1)
-    danq.shared_arguments(parser, None, None, None)
-    add = parser.add_argument
-    add("--paper", action="store_true", help="the 2018 network, recipe and forest (10 trees, leaf 1)")
-    add("--filters", type=positive, help=f"of the first convolution ({FILTERS}; --paper 320)")
-    add("--lstm-units", type=number(int, 0), help=f"of the BLSTM, each way; 0: none ({LSTM_UNITS}; --paper 320)")
-    add("--no-lstm", dest="lstm_units", action="store_const", const=0, help="as the paper's authors presented it")
-    add("--ablation", type=int, choices=range(len(CHANGES) + 1), metavar="N", default=len(CHANGES),
-        help="take the first N changes from the 2018 autoencoder to ours")
-    add("--label-weight", type=number(float, 0), metavar="W",
-        help=f"of the labels in the autoencoder's loss; 0: none, as in 2018 ({LABEL_WEIGHT:g})")
-    add("--unlabelled", metavar="FILE", help="FASTA or .mat for the autoencoder alone")
-    add("--unlabelled-limit", type=positive, metavar="N", help="take N, every k-th of the file")
-    add("--features", default="autoencoder", choices=("autoencoder", "untrained", "pca", "kmer", "danq"),
-        help="what the forest sees: the bottleneck, or a yardstick")
-    add("--danq", metavar="DIR", help="the run that --features danq takes (danq beside --out-dir)")
-    add("--forest-trees", type=positive, help=f"{TREES}; --paper 10")
-    add("--forest-leaf", type=positive, help=f"encodings in a leaf at least ({LEAF}; --paper 1)")
-    add("--forest-samples", type=positive, default=SAMPLES, help="rows that trees grow on at most (%(default)s)")
-    add("--forest-projections", type=number(int, 0), default=PROJECTIONS, metavar="D",
-        help="random sums of labels that trees grow on; 0 for the labels (%(default)s)")
-    add("--reuse-encodings", action="store_true", help="the forest alone, on encodings.h5 of --out-dir")
-    add("--compare", nargs="+", metavar="DIR", help="set finished runs side by side, DanQ's first, and exit")
-    add("--curve", nargs="+", metavar="DIR", help="set finished runs of several sizes side by side, and exit")
+    parser, positive = danq.Parser(usage="%(prog)s [options]", description=__doc__.splitlines()[0]), number(int, 1)
+    data, network, training, forest, after = danq.shared_arguments(parser, None, None, None)
+    data("--unlabelled", metavar="FILE", help="FASTA or .mat for the autoencoder alone")
+    data("--unlabelled-limit", type=positive, metavar="N", help="take N, every k-th of the file")
+    network("--paper", action="store_true", help="the 2018 network, recipe and forest (10 trees, leaf 1)")
+    network("--filters", type=positive, help=f"of the first convolution ({FILTERS}; --paper 320)")
+    network("--lstm-units", type=number(int, 0), help=f"of the BLSTM, each way; 0: none ({LSTM_UNITS}; --paper 320)")
+    network("--no-lstm", dest="lstm_units", action="store_const", const=0, help="as the paper's authors presented it")
+    network("--ablation", type=int, choices=range(len(CHANGES) + 1), metavar="N", default=len(CHANGES),
+            help="take the first N changes from the 2018 autoencoder to ours")
+    training("--label-weight", type=number(float, 0), metavar="W",
+             help=f"of the labels in the autoencoder's loss; 0: none, as in 2018 ({LABEL_WEIGHT:g})")
+    forest("--features", default="autoencoder", choices=("autoencoder", "untrained", "pca", "kmer", "danq"),
+           help="what the forest sees: the bottleneck, or a yardstick")
+    forest("--danq", metavar="DIR", help="the run that --features danq takes (danq beside --out-dir)")
+    forest("--forest-trees", type=positive, help=f"{TREES}; --paper 10")
+    forest("--forest-leaf", type=positive, help=f"encodings in a leaf at least ({LEAF}; --paper 1)")
+    forest("--forest-samples", type=positive, default=SAMPLES, help="rows that trees grow on at most (%(default)s)")
+    forest("--forest-projections", type=number(int, 0), default=PROJECTIONS, metavar="D",
+           help="random sums of labels that trees grow on; 0 for the labels (%(default)s)")
+    forest("--reuse-encodings", action="store_true", help="the forest alone, on encodings.h5 of --out-dir")
+    after("--compare", nargs="+", metavar="DIR", help="set finished runs side by side, DanQ's first, and exit")
+    after("--curve", nargs="+", metavar="DIR", help="set finished runs of several sizes side by side, and exit")
     args = parser.parse_args(argv)
     args.ablation = 0 if args.paper else args.ablation
     args.epochs = args.epochs or (10 if args.paper else EPOCHS)
@@ -618,8 +597,9 @@ def main(argv=None):
     if folders := args.compare or args.curve:
         draw, name = (compare, "comparison.md") if args.compare else (learning_curve, "curve.md")
         return draw(folders, args.output or danq.packed_dir(folders[0]).with_name(name))
-    if args.predict or args.test_data:
-        return (danq.annotate if args.predict else score_elsewhere)(args, trained_scores(out_dir))
+    if args.motifs or args.predict or args.test_data:
+        after = danq.write_motifs if args.motifs else danq.annotate if args.predict else score_elsewhere
+        return after(args, trained_scores(out_dir))
     if args.reuse_encodings:  # everything but the forest's arguments is as it was
         changeable = "forest_trees", "forest_leaf", "forest_samples", "forest_projections", "code"
         with open_encodings(out_dir) as (_, about):
@@ -637,6 +617,7 @@ def main(argv=None):
         if not args.reuse_encodings:
             encode_splits(args, splits, labels, out_dir)
         fit_and_score(args, out_dir)
+        danq.print_box(out_dir)
 
 
 def encode_splits(args, splits, labels, out_dir):
@@ -779,17 +760,27 @@ def compare(folders, output):
         model = run["model"] if alike else f"{run['model']} [{folder.name}]"
         groups.setdefault(model, []).append(run)
         made.setdefault(model, []).append(folder)
-    save_side_by_side(comparison_table(groups) + differences(made), draw_comparison(groups), output)
+    scores = {model: label_scores(paths) for model, paths in made.items()}
+    scripts = {folder: settings["script"] for folder, _, settings in runs}
+    figures = {"": draw_comparison(groups, scores), "-training": draw_training(scripts)}
+    if len(groups) > 1:
+        figures["-labels"] = draw_labels(scores, [row["assay"] for row in read_csv(folder / "metrics.csv")])
+    save_side_by_side(comparison_table(groups) + differences(scores), figures, output, run["simulated"])
 
 
-def save_side_by_side(table, figure, output):
-    """Print a table; write it to `output`.md and the figure to `output`.png."""
+def save_side_by_side(table, figures, output, simulated):
+    """Print a table, write it to `output`.md and each {end: figure} to `output`END.png and .svg."""
     name = str(output).removesuffix(".md").removesuffix(".png")
     with new_file(f"{name}.md") as temporary:
         temporary.write_text(table, encoding="utf-8")
-    with new_file(f"{name}.png") as temporary:
-        figure.savefig(temporary, dpi=120)
-    print(f"{table}-> {name}.md and {name}.png")
+    print(f"{table}-> {name}.md")
+    for end, figure in figures.items():
+        danq.save_figure(figure, f"{name}{end}.png", simulated)
+
+
+def read_csv(path):
+    with danq.readable(path), open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def comparison_table(groups):
@@ -825,23 +816,25 @@ def markdown(rows):
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def differences(folders):
-    """Markdown: mean differences over labels from DanQ and k-mer counts, 95 % bootstrap intervals.
+def label_scores(folders):
+    """AUROC and AUPRC of each label (K, 2), averaged over runs; NaN where it has one class only."""
+    tables = [read_csv(folder / "metrics.csv") for folder in folders]
+    return np.mean([[[float(row[key] or "nan") for key in ("auroc", "auprc")] for row in table] for table in tables], 0)
 
-    folders : {model: [folders of its runs]}, whose seeds are averaged label by label
-    """
-    def scores_of(folder):
-        with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
-            return [[float(row[key] or "nan") for key in ("auroc", "auprc")] for row in csv.DictReader(file)]
 
-    scores, lines = {model: np.mean([*map(scores_of, paths)], 0) for model, paths in folders.items()}, []
+def interval(scores):
+    """Mean over labels of scores (K,) and its 95 % bootstrap interval."""
+    scores = np.resize(scores[np.isfinite(scores)], max(2, np.isfinite(scores).sum()))
+    spread = bootstrap((scores,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
+    return scores.mean(), spread.low, spread.high
+
+
+def differences(scores):
+    """Markdown: mean differences over labels from DanQ and k-mer counts, with intervals.  scores : {model: (K, 2)}"""
+    lines = []
     for other in {next(iter(scores)), "k-mers -> forest"} & scores.keys():
         for model in scores.keys() - {other}:
-            cells = []
-            for d in (scores[model] - scores[other]).T:
-                d = np.resize(d[np.isfinite(d)], max(2, np.isfinite(d).sum()))
-                spread = bootstrap((d,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
-                cells.append(f"{d.mean():+.4f} ({spread.low:+.4f} to {spread.high:+.4f})")
+            cells = ("{:+.4f} ({:+.4f} to {:+.4f})".format(*interval(d)) for d in (scores[model] - scores[other]).T)
             lines.append(f"| {model} | {other} | {' | '.join(cells)} |\n")
     return "\n| model | against | AUROC | AUPRC |\n| --- | --- | --- | --- |\n" + "".join(sorted(lines))
 
@@ -870,46 +863,78 @@ def learning_curve(folders, output):
                        "scores of one --test-data")
     sizes = sorted({windows for runs in models.values() for windows in runs})
     rows = [["AUROC / AUPRC", *(f"{windows:,} windows" for windows in sizes)], ["---"] * (len(sizes) + 1)]
-    figure, axes = subplots(1, 2, figsize=(11, 4.5))
-    for (model, runs), marker in zip(models.items(), cycle("osD^v<>")):
-        values = [[[run["means"]["all"][key] for run in runs.get(windows, ())] for windows in sizes]
-                  for key in ("auroc", "auprc")]
-        rows.append([model, *(" / ".join(map(mean_and_spread, pair)) for pair in zip(*values))])
-        for axis, scores in zip(axes, values):
-            points = [(windows, np.mean(score)) for windows, score in zip(sizes, scores) if score]
-            axis.plot(*zip(*points), marker=marker)
-            axis.annotate(f" {model}", points[-1], va="center", annotation_clip=False)
-    for axis, label in zip(axes, ("AUROC", "AUPRC")):
-        axis.set(xscale="log", xlabel="training windows", ylabel=label, xticks=sizes, xticklabels=sizes)
+    for model, runs in models.items():
+        cells = (" / ".join(mean_and_spread([run["means"]["all"][key] for run in runs.get(windows, ())])
+                            for key in ("auroc", "auprc")) for windows in sizes)
+        rows.append([model, *cells])
+    figure, axes = danq.subplots(1, 2, figsize=(13, 4.5))
+    for axis, key in zip(axes, ("auroc", "auprc")):
+        draw_lines(axis, {model: [(n, np.mean([run["means"]["all"][key] for run in runs[n]])) for n in sorted(runs)]
+                          for model, runs in models.items()})
+        axis.set(xscale="log", xlabel="training windows", ylabel=key.upper(), xticks=sizes, xticklabels=sizes)
         axis.minorticks_off()
-        axis.set_xlim(sizes[0] * .8, sizes[-1] * (sizes[-1] / sizes[0]) ** .45 * 1.3)  # room for the names
-    figure.suptitle("SIMULATED data" * run["simulated"])
-    save_side_by_side(markdown(rows), figure, output)
+    save_side_by_side(markdown(rows), {"": figure}, output, run["simulated"])
 
 
-def subplots(*shape, **options):
-    """As pyplot's, of a figure that no window keeps alive."""
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=options.pop("figsize"), layout="constrained")
-    return figure, figure.subplots(*shape, **options)
+def draw_lines(axis, lines):
+    """Draw {name: [(x, y), ...]}, names right of the axis in the order of the lines' ends."""
+    for i, (name, points) in enumerate(sorted(lines.items(), key=lambda line: line[1][-1][1])):
+        axis.plot(*zip(*points), marker="osD^v<>"[i % 7], linestyle="--" if "val_" in name else "-")
+        axis.annotate(name, points[-1], (1.08, (i + .5) / len(lines)), textcoords="axes fraction", va="center",
+                      arrowprops={"arrowstyle": "-", "color": ".7"}, annotation_clip=False)
 
 
-def draw_comparison(groups):
-    """A figure of a row for each model, a dot for each run; chance is dashed."""
-    base = next(iter(groups.values()))[0]
-    figure, axes = subplots(1, 3, figsize=(12, 1.5 + .4 * len(groups)), sharey=True)
+def draw_comparison(groups, scores):
+    """A row for each model, the best on top: mean over labels with its interval, a dot for each run, training time."""
+    base, models = next(iter(groups.values()))[0], sorted(groups, key=lambda model: np.nanmean(scores[model][:, 0]))
+    figure, axes = danq.subplots(1, 3, figsize=(13, 2 + .4 * len(groups)), sharey=True)
+    marks = {"chance": {"auroc": [.5], "auprc": [base["means"]["all"]["base_rate"]]}}
+    marks |= danq.PUBLISHED if danq.is_deepsea(base) else {}
     for axis, key, label in zip(axes, ("auroc", "auprc", "training_seconds"), ("AUROC", "AUPRC", "training (s)")):
-        for row, runs in enumerate(groups.values()):
-            values = [run["means"]["all"].get(key, run.get(key)) for run in runs]
-            axis.plot(values, [row] * len(runs), "o", color="C0" if row else "k", alpha=.7)
-        axis.grid(axis="y", alpha=.4)
+        for row, model in enumerate(models):
+            values = [run["means"]["all"].get(key, run.get(key)) for run in groups[model]]
+            axis.plot(values, [row] * len(values), "ok", alpha=.6)
+            if key in base["means"]["all"]:
+                axis.plot(interval(scores[model][:, int(key == "auprc")])[1:], [row, row], color=".5")
+        for side, (name, published) in zip(("center", "right", "left"), marks.items()):
+            if key in published:
+                axis.axvline(published[key][0], color="k", linestyle="dotted")
+                axis.text(published[key][0], 1.02, name, ha=side, transform=axis.get_xaxis_transform())
         axis.set_xlabel(label)
-    axes[0].axvline(.5, color="k", linestyle="dashed")
-    axes[1].axvline(base["means"]["all"]["base_rate"], color="k", linestyle="dashed")
+        axis.grid(axis="y", alpha=.4)
+    axes[0].set(yticks=range(len(models)), yticklabels=models, ylim=(-.5, len(models) - .5))
     axes[2].set_xscale("log")
-    axes[0].set_yticks(range(len(groups)), groups)
-    axes[0].invert_yaxis()
-    figure.suptitle("SIMULATED data" * base["simulated"])
+    return figure
+
+
+def draw_training(scripts):
+    """Loss and accuracy of every run, epoch by epoch, beside the 2018 paper's.  scripts : {folder: script}"""
+    figure, axes = danq.subplots(4, 1, figsize=(10, 16))
+    panels = [(script, key) for script in PAPER_LOG for key in ("loss", "acc")]
+    for axis, (script, key) in zip(axes, panels):
+        lines = {f"2018 paper: {column}": [*enumerate(values, 1)] for column, values in PAPER_LOG[script].items()}
+        for folder in (folder for folder, other in scripts.items() if other == script):
+            history = read_csv(folder / "history.csv") if (folder / "history.csv").is_file() else ()
+            for column in ("loss", "val_loss", "acc", "val_acc"):
+                points = [(int(row["epoch"]), float(row[column] or "nan")) for row in history]
+                lines[f"{folder.name}: {column}"] = [point for point in points if np.isfinite(point[1])]
+        draw_lines(axis, {name: line for name, line in lines.items() if line and name.endswith(key)})
+        axis.set(xlabel="epoch", ylabel=key, title=script, yscale="log" if key == "loss" else "linear")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def draw_labels(scores, assays):
+    """AUROC label by label, the second model against the first, a panel for each assay.  scores : {model: (K, 2)}"""
+    (first, x), (second, y), *_ = scores.items()
+    names, x, y = list(dict.fromkeys(assays)), x[:, 0], y[:, 0]
+    figure, axes = danq.subplots(1, len(names), figsize=(4 * len(names) + 1, 4.5), squeeze=False)
+    for axis, name, colour in zip(axes[0], names, cycle(danq.COLOURS)):
+        own = (np.array(assays) == name) & np.isfinite(x + y)
+        axis.plot(x[own], y[own], "o", color=colour, alpha=.6)
+        axis.axline((.5, .5), slope=1, color="k", linestyle="dashed")
+        axis.set(title=f"{name}: higher in {(y > x)[own].sum()} of {own.sum()} labels", xlabel=f"AUROC, {first}",
+                 ylabel=f"AUROC, {second}")
     return figure
 
 

@@ -348,8 +348,19 @@ def test_training_is_printed_and_recorded_beside_its_yardsticks(runs):
     for name in ("danq", "superq", "paper"):
         history = read_table(runs[name][0] / "history.csv")
         assert len(history) == 2 and {"epoch", "seconds", "loss", "acc", "val_loss", "val_acc"} <= history[0].keys()
-    assert re.search(r"bases rebuilt .*commonest base .*Markov model of order 2 .*paper \.2526", runs["superq"][1])
+    assert re.search(r"bases rebuilt .*commonest base .*paper \.2526", runs["superq"][1])
     assert "always .25: loss 0.1875" in runs["paper"][1]
+
+
+def test_a_terminal_sees_one_bar_and_one_number_an_epoch_and_at_the_end_what_to_do_next(data_dir):
+    out = io.StringIO()
+    out.isatty = lambda: True
+    with contextlib.redirect_stdout(out):
+        danq.main(["--data-dir", str(data_dir), "--out-dir", "runs/danq", "--limit", "40", *SMALL])
+    text = out.getvalue()
+    assert text.count("Epoch 1/2") == text.count("Epoch 2/2") == 1 and "4/4" in text and "step of epoch 2/2" in text
+    box = text.splitlines()[-4:]
+    assert "model.keras" in box[1] and "--predict seqs.fa" in box[2] and len({len(line) for line in box}) == 1
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -383,6 +394,8 @@ def test_foreign_data_are_scored_by_label_name(runs, data_dir, capsys, name):
     ("danq", "--data-dir . --out-dir train.mat/x", "train.mat"), ("danq", "--predict x.fa", "no finished run"),
     ("superq", "--compare .", "no finished run"), ("superq", "--reuse-encodings", "encodings.h5 is missing"),
     ("superq", "--label-weight nan", "--label-weight: must be"), ("superq", "--ablation 6", "--ablation"),
+    ("danq", "--plot x.jpg", "--plot: must end in .png"), ("superq", "--motifs x.txt", "--motifs: must end in .meme"),
+    ("danq", "--plot x.png", "needs --predict"), ("superq", "--motifs x.meme", "no finished run"),
     ("superq", "--paper --features pca", "is for yardsticks"), ("superq", "--unlabelled-limit 5", "needs --unlabelled"),
     ("superq", "--paper --label-weight 1", "needs the pooled features")])
 def test_bad_arguments_give_one_clear_line(capsys, name, flags, says):
@@ -596,13 +609,16 @@ def test_fasta_is_annotated_strand_blind(runs, name):
     X = random_sequences(6)
     strands = enumerate([*X, *danq.reverse_complement(X)])
     Path("x.fa").write_text("".join(f">s{i}\n{letters_of(x)}\n" for i, x in strands))
-    SCRIPTS[name].main(f"--predict x.fa --batch-size 5 --output new/p.tsv --out-dir {runs[name][0]}".split())
+    flags = f"--predict x.fa --batch-size 5 --output new/p.tsv --plot p.png --out-dir {runs[name][0]}"
+    SCRIPTS[name].main(flags.split())
     head, *rows = (line.split("\t") for line in Path("new/p.tsv").read_text().splitlines())
     labels = [row["name"] for row in read_table(runs[name][0] / "metrics.csv")]
     assert head == ["record", "start", "end", "padded", *labels]
     assert [row[:4] for row in rows] == [[f"s{i}", "0", "1000", "0"] for i in range(12)]
     P = np.array([row[4:] for row in rows], float)
     np.testing.assert_allclose(P[:6], P[6:], atol=1e-5)
+    highest, picture = np.argsort(P[0])[-10:], Path("p.svg").read_text()
+    assert "base of s0" in picture and all(labels[label] in picture for label in highest)
 
 
 @pytest.mark.parametrize("content, says", [
@@ -614,6 +630,41 @@ def test_bad_fasta_gives_one_clear_line(runs, capsys, content, says):
     assert os.listdir() == ["x.fa"]
 
 
+# ---- danq.py: motifs
+
+def test_a_filters_motif_is_counted_where_it_answers_most():
+    """A filter made for GATTACA, one of zeros; the word stands in the first three of ten windows."""
+    X, width = random_sequences(10), 26
+    X[:3, 300:307] = letters_to_onehot("GATTACA")[0]
+    model, split = danq.build_danq(3, filters=2, lstm_units=0), split_of(X)
+    kernel = np.zeros((width, 4, 2))
+    kernel[5:12, :, 0] = letters_to_onehot("GATTACA")[0]
+    scan = model.get_layer("motif_scan")
+    scan.set_weights([kernel, np.array([-5., 0])])  # six of seven bases answer by half of the highest
+    counts, sites, shares = danq.count_sites(scan, model, split, 4)
+    at = [["ACGT".index(letter) for letter in "GATTACA"][i] for i in range(7)]
+    assert sites[1] == 0 and sites[0] >= 3 and (counts[0, 5:12].argmax(1) == at).all()
+    assert counts[0, 5:12].max(1).min() >= 3 and (counts[0].sum(1) == sites[0]).all()
+    np.testing.assert_allclose(shares, X.mean((0, 1))[[0, 2, 1, 3]])
+
+
+@pytest.mark.parametrize("name, filters, width", [("danq", 4, 26), ("superq", 4, 16), ("paper", 4, 26)])
+def test_motifs_are_written_in_memes_format_and_drawn(runs, name, filters, width):
+    SCRIPTS.get(name, superq).main(["--motifs", "new.meme", "--out-dir", str(runs[name][0])])
+    head, *motifs = Path("new.meme").read_text().split("\nMOTIF ")
+    assert head.startswith("MEME version 4\n") and "ALPHABET= ACGT" in head and 0 < len(motifs) <= filters
+    for motif in motifs:
+        title, shape, *rows = motif.strip().splitlines()
+        assert re.fullmatch(rf"letter-probability matrix: alength= 4 w= {width} nsites= \d+ E= 0", shape)
+        np.testing.assert_allclose(np.loadtxt(rows).sum(1), 1, atol=1e-5)
+        assert len(rows) == width and (REAL_DATA or title.startswith("SIMULATED"))
+    assert all(0 < Path(f"new.{kind}").stat().st_size < 300_000 for kind in ("png", "svg"))
+
+
+def test_a_run_without_a_convolution_has_no_motifs(runs, capsys):
+    check_one_line(capsys, "no convolution", superq.main, ["--motifs", "x.meme", "--out-dir", str(runs["kmer"][0])])
+
+
 # ---- danq.py: simulated data
 
 def test_simulated_data_look_like_deepsea():
@@ -623,8 +674,10 @@ def test_simulated_data_look_like_deepsea():
     assert [label[1] for label in labels] == ["DNase"] * 125 + ["TF"] * 690 + ["histone"] * 104
     marks, _, cells, factors, _ = (set(column) for column in zip(*(name.split("|") for _, _, name in labels)))
     assert marks == {"SIMULATED"} and len(cells) == len(factors) == 6
-    pairs = superq.words(superq.base_codes(danq.onehot(split.X)), 2)
-    shares = np.bincount(pairs[pairs >= 0], minlength=16).reshape(4, 4) / (pairs >= 0).sum()  # of A, G, C, T
+    codes = superq.base_codes(danq.onehot(split.X)).astype(int)
+    known = (codes[:, 1:] >= 0) & (codes[:, :-1] >= 0)
+    pairs = (4 * codes[:, :-1] + codes[:, 1:])[known]
+    shares = np.bincount(pairs, minlength=16).reshape(4, 4) / len(pairs)  # of A, G, C, T
     assert .36 < shares[1:3].sum() < .50, "GC content"
     assert shares[2, 1] < .6 * shares[1, 2], "CpG is depleted"
     again = danq.load_split("demo", "test", "packed")
@@ -715,10 +768,9 @@ def test_pooled_features_stand_in_the_middle_and_are_strand_blind():
     np.testing.assert_array_equal(middle.predict(X, verbose=0), middle.predict(elsewhere, verbose=0))
 
 
-def test_markov_model_in_letters():
+def test_shares_of_bases():
     split = split_of(np.tile(letters_to_onehot("AC"), (60, 500, 1)))
-    np.testing.assert_allclose(superq.markov_model(split, 0)[0], (.5, 0, .5, 0), atol=1e-3)
-    assert superq.markov_model(split, 2)[4 * 2 + 0, 2] > .99  # C, number 2, after CA
+    np.testing.assert_allclose(superq.base_shares(split), (.5, 0, .5, 0), atol=1e-3)
 
 
 # ---- superq.py: encodings and forest
@@ -824,7 +876,12 @@ def test_comparison_sets_runs_side_by_side(runs, capsys):
     folders = [out for out, _, _ in runs.values()]
     superq.main(["--compare", *map(str, folders)])
     table = (folders[0].parent / "comparison.md").read_text()
-    assert table in capsys.readouterr().out and (folders[0].parent / "comparison.png").stat().st_size > 10_000
+    assert table in capsys.readouterr().out
+    for picture in ("comparison", "comparison-training", "comparison-labels"):
+        for kind in ("png", "svg"):
+            assert 10_000 < (folders[0].parent / f"{picture}.{kind}").stat().st_size < 300_000
+    training = (folders[0].parent / "comparison-training.svg").read_text()
+    assert all(f"{name}: {key}" in training for name in ("danq", "superq", "paper") for key in ("loss", "acc"))
     for summary in (read_json(folder / "summary.json") for folder in folders):
         assert re.search(rf"\| {re.escape(summary['model'])} \|.* {summary['means']['all']['auprc']:.4f} ", table)
 
