@@ -260,7 +260,8 @@ class Checkpoint(keras.callbacks.Callback):
             ops.convert_to_numpy(self.model.trainable_variables[-1].value)  # wait for the device
             hours = (time.time() - self.mark) / 360_000 * self.params["steps"] * self.args.epochs
             if self.steps == 105:
-                print(f"at this rate {self.args.epochs} epochs take {hours:,.2f} hours", flush=True)
+                line = "\n" * sys.stdout.isatty()  # below the bar
+                print(f"{line}at this rate {self.args.epochs} epochs take {hours:,.2f} hours", flush=True)
             self.mark = time.time()
         self.steps += 1
         self.model.stop_training = self.is_late()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# DanQ and SuperQ side by side, from nothing to one table and one figure.
+# DanQ and SuperQ side by side, from nothing to one table and its pictures.
 #
 #   machine  a GPU VM with 16 GB of RAM for the full DeepSEA bundle; any 2 cores and 4 GB for the demo
 #   time     demo: about 8 minutes on 2 CPU cores after installation; full bundle: 12 hours an epoch of DanQ on two cores
@@ -19,7 +19,8 @@
 # DATA folder of train.mat, valid.mat, test.mat; EPOCHS at most, for every network; LIMIT windows of each split;
 # SEEDS of SuperQ's runs ("1337"; several, in quotes, give mean and spread); DANQ_FLAGS, SUPERQ_FLAGS more flags for a
 # network; RUNS where results go (runs); DEEPSEA_URL where the bundle is, one or several; KERAS_BACKEND tensorflow or jax.
-# SIZES of the curve ("500 2000 8000 all"); LIMIT of --full is its number of windows, of --speed half its sequences.
+# SIZES of the curve ("500 2000 8000 all"), DANQ_SEEDS of its runs of DanQ (the first of SEEDS); LIMIT of --full is its number of
+# windows, of --speed half its sequences.
 # Relative names are taken from the folder you are in. A finished stage is skipped when this is run again; a run that EPOCHS
 # or LIMIT shrank, and the demo, live in folders of their own and never pass for a full one.
 set -euo pipefail
@@ -229,9 +230,25 @@ for features in kmer untrained pca; do stage $features superq.py --features $fea
 say "SuperQ as the paper had it"
 stage superq-paper superq.py --paper "${paper[@]}"
 side_by_side ''
+say "motifs of the first convolutions"
+for name in danq superq; do
+    "$python" "$here/$name.py" --out-dir "$RUNS/$name$tag" --motifs "$RUNS/motifs-$name$tag.meme"
+done
+cat <<END
+
++-- made, in $RUNS/ (each .png as .svg, too)
+|   comparison$tag.md             the table, with intervals of the differences
+|   comparison$tag.png            the same as a picture; ...-training.png: every run's epochs beside the paper's;
+|                                 ...-labels.png: SuperQ against DanQ, label by label
+|   motifs-danq$tag.meme, motifs-superq$tag.meme      for Tomtom and others; the best as logos: .png
+|   danq$tag/, superq$tag/ and so on                  a folder for each run
++-- next
+|   source $here/.venv/bin/activate
+|   python $here/superq.py --out-dir $RUNS/superq$tag --predict seqs.fa --plot tracks.png
++--
+END
 if [[ $demo ]]; then
     cat <<END
-
 This was the demo: SIMULATED data, narrow networks, few epochs. For the real thing put DeepSEA's train.mat, valid.mat and
 test.mat into data/ (the bundle: https://$bundle)
 on a machine with a GPU, and run the same command again; or name your own: DATA=dir bash run_all.sh

@@ -764,7 +764,7 @@ def compare(folders, output):
     scripts = {folder: settings["script"] for folder, _, settings in runs}
     figures = {"": draw_comparison(groups, scores), "-training": draw_training(scripts)}
     if len(groups) > 1:
-        figures["-labels"] = draw_labels(scores, [row["assay"] for row in read_csv(folder / "metrics.csv")])
+        figures["-labels"] = draw_labels(scores, read_columns(folder / "metrics.csv", "assay", kind=str)[:, 0])
     save_side_by_side(comparison_table(groups) + differences(scores), figures, output, run["simulated"])
 
 
@@ -778,9 +778,11 @@ def save_side_by_side(table, figures, output, simulated):
         danq.save_figure(figure, f"{name}{end}.png", simulated)
 
 
-def read_csv(path):
-    with danq.readable(path), open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def read_columns(path, *names, kind=float):
+    """Columns of a .csv (rows, names), NaN where a number is missing."""
+    with danq.readable(path, "train again with --restart"), open(path, newline="", encoding="utf-8") as file:
+        rows = [[kind(row[name] or "nan") for name in names] for row in csv.DictReader(file)]
+        return np.array(rows).reshape(-1, len(names))
 
 
 def comparison_table(groups):
@@ -818,8 +820,7 @@ def markdown(rows):
 
 def label_scores(folders):
     """AUROC and AUPRC of each label (K, 2), averaged over runs; NaN where it has one class only."""
-    tables = [read_csv(folder / "metrics.csv") for folder in folders]
-    return np.mean([[[float(row[key] or "nan") for key in ("auroc", "auprc")] for row in table] for table in tables], 0)
+    return np.mean([read_columns(folder / "metrics.csv", "auroc", "auprc") for folder in folders], 0)
 
 
 def interval(scores):
@@ -914,10 +915,10 @@ def draw_training(scripts):
     for axis, (script, key) in zip(axes, panels):
         lines = {f"2018 paper: {column}": [*enumerate(values, 1)] for column, values in PAPER_LOG[script].items()}
         for folder in (folder for folder, other in scripts.items() if other == script):
-            history = read_csv(folder / "history.csv") if (folder / "history.csv").is_file() else ()
-            for column in ("loss", "val_loss", "acc", "val_acc"):
-                points = [(int(row["epoch"]), float(row[column] or "nan")) for row in history]
-                lines[f"{folder.name}: {column}"] = [point for point in points if np.isfinite(point[1])]
+            columns = ("loss", "val_loss", "acc", "val_acc") if (folder / "history.csv").is_file() else ()
+            for column in columns:
+                points = read_columns(folder / "history.csv", "epoch", column)
+                lines[f"{folder.name}: {column}"] = points[np.isfinite(points[:, 1])].tolist()
         draw_lines(axis, {name: line for name, line in lines.items() if line and name.endswith(key)})
         axis.set(xlabel="epoch", ylabel=key, title=script, yscale="log" if key == "loss" else "linear")
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -930,7 +931,7 @@ def draw_labels(scores, assays):
     names, x, y = list(dict.fromkeys(assays)), x[:, 0], y[:, 0]
     figure, axes = danq.subplots(1, len(names), figsize=(4 * len(names) + 1, 4.5), squeeze=False)
     for axis, name, colour in zip(axes[0], names, cycle(danq.COLOURS)):
-        own = (np.array(assays) == name) & np.isfinite(x + y)
+        own = (assays == name) & np.isfinite(x + y)
         axis.plot(x[own], y[own], "o", color=colour, alpha=.6)
         axis.axline((.5, .5), slope=1, color="k", linestyle="dashed")
         axis.set(title=f"{name}: higher in {(y > x)[own].sum()} of {own.sum()} labels", xlabel=f"AUROC, {first}",
