@@ -411,10 +411,11 @@ def main(argv=None):
     if args.make_demo_data:
         return make_demo_data(args.make_demo_data, args.limit or 4000, args.seed)
     out_dir = Path(args.out_dir)
-    if args.motifs or args.predict or args.test_data:
+    if args.motifs:
+        return write_motifs(out_dir, args.motifs)
+    if args.predict or args.test_data:
         finished_settings(out_dir, "danq.py")
-        after = write_motifs if args.motifs else annotate if args.predict else score_elsewhere
-        return after(args, FromBits(load_model(out_dir)).predict_on_batch)
+        return (annotate if args.predict else score_elsewhere)(args, FromBits(load_model(out_dir)).predict_on_batch)
     splits, labels = load_data(args)
     train, valid, test = (splits[name] for name in SPLITS)
     with run_folder(args, "danq.py", train.simulated, [split.source for split in splits.values()]) as finished:
@@ -1041,13 +1042,13 @@ def letters_to_onehot(windows, path):
 LETTERS, COLOURS = "ACGT", ("#009e73", "#0072b2", "#e69f00", "#d55e00")  # told apart by the colour-blind, too
 
 
-def write_motifs(args, score=None, drawn=20, least=20):
-    """Write the first convolution's filters as position weight matrices, in MEME's format, and draw the best as logos.
+def write_motifs(folder, path, drawn=20, least=20):
+    """Write a run's first filters as position weight matrices to `path`, in MEME's format; draw the best as logos.
 
     A filter's sites are its best matches in those test windows in which it answers more than half of the highest that
     it ever does (Quang & Xie 2016). The best filters are those of most information with `least` sites.
     """
-    settings, folder = finished_settings(args.out_dir), Path(args.out_dir)
+    settings = finished_settings(folder)
     model = load_model(folder) if (folder / "model.keras").is_file() else keras.Sequential()
     if "motif_scan" not in [layer.name for layer in model.layers]:
         raise BadInput(f"{folder} has no convolution that scans for motifs: give a run that has one")
@@ -1056,17 +1057,17 @@ def write_motifs(args, score=None, drawn=20, least=20):
     P = (counts + background) / (counts.sum(-1, keepdims=True) + 1)
     bits = (P * np.log2(P / background)).sum(-1)  # (filters, width)
     order = [i for i in np.argsort(-bits.sum(1)) if sites[i]]
-    with new_file(args.motifs) as temporary, open(temporary, "w") as file:
+    with new_file(path) as temporary, open(temporary, "w") as file:
         file.write(f"MEME version 4\n\nALPHABET= {LETTERS}\n\nstrands: + -\n\nBackground letter frequencies\n")
         print(*(f"{letter} {share:.4f}" for letter, share in zip(LETTERS, background)), file=file)
         for i in order:
             print(f"\nMOTIF {'SIMULATED_' * test.simulated}filter_{i} {bits[i].sum():.1f}_bits\n"
                   f"letter-probability matrix: alength= 4 w= {len(P[i])} nsites= {sites[i]} E= 0", file=file)
             np.savetxt(file, P[i], "%.6f")
-    print(f"{len(order)} motifs of {len(P)} filters -> {args.motifs}")
+    print(f"{len(order)} motifs of {len(P)} filters -> {path}")
     best = [i for i in order if sites[i] >= least][:drawn] or order[:drawn]
     draw_logos({f"filter {i}, {sites[i]:,} sites": P[i] * bits[i][:, None] for i in best}, test.simulated,
-               Path(args.motifs).with_suffix(".png"))
+               Path(path).with_suffix(".png"))
 
 
 def count_sites(scan, model, test, batch_size):

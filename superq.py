@@ -597,9 +597,10 @@ def main(argv=None):
     if folders := args.compare or args.curve:
         draw, name = (compare, "comparison.md") if args.compare else (learning_curve, "curve.md")
         return draw(folders, args.output or danq.packed_dir(folders[0]).with_name(name))
-    if args.motifs or args.predict or args.test_data:
-        after = danq.write_motifs if args.motifs else danq.annotate if args.predict else score_elsewhere
-        return after(args, trained_scores(out_dir))
+    if args.motifs:
+        return danq.write_motifs(out_dir, args.motifs)
+    if args.predict or args.test_data:
+        return (danq.annotate if args.predict else score_elsewhere)(args, trained_scores(out_dir))
     if args.reuse_encodings:  # everything but the forest's arguments is as it was
         changeable = "forest_trees", "forest_leaf", "forest_samples", "forest_projections", "code"
         with open_encodings(out_dir) as (_, about):
