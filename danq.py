@@ -29,6 +29,7 @@ import math
 import os
 import platform
 import resource
+import shlex
 import sys
 import time
 import zlib
@@ -74,7 +75,7 @@ def blstm(units):
     return layers.Bidirectional(lstm, dtype="float32", name="motif_grammar")
 
 
-def trunk(x, filters=FILTERS, lstm_units=LSTM_UNITS, conv_activation="relu", dtype=None):
+def trunk(x, filters, lstm_units, conv_activation, dtype=None):
     """DanQ's trunk, also SuperQ's of 2018: (B, 1000, 4) -> (B, 48000); lstm_units 0 leaves the BLSTM out."""
     x = layers.Conv1D(filters, 26, activation=conv_activation, dtype=dtype, name="motif_scan")(x)  # (B, 975, 320)
     x = layers.MaxPooling1D(13, name="motif_pool")(x)  # (B, 75, 320)
@@ -258,10 +259,10 @@ class Checkpoint(keras.callbacks.Callback):
             self.save()
         if self.steps in (5, 105):  # the first ones compile
             ops.convert_to_numpy(self.model.trainable_variables[-1].value)  # wait for the device
-            hours = (time.time() - self.mark) / 360_000 * self.params["steps"] * self.args.epochs
+            hours = (time.time() - self.mark) / 360_000 * (self.first + self.params["steps"]) * self.args.epochs
             if self.steps == 105:
-                line = "\n" * sys.stdout.isatty()  # below the bar
-                print(f"{line}at this rate {self.args.epochs} epochs take {hours:,.2f} hours", flush=True)
+                below = "\n" * sys.stdout.isatty()
+                print(f"{below}at this rate {self.args.epochs} epochs take {hours:,.2f} hours", flush=True)
             self.mark = time.time()
         self.steps += 1
         self.model.stop_training = self.is_late()
@@ -355,8 +356,8 @@ def finish_run(out_dir, rows, means, summary):
 
 def print_box(out_dir):
     """What a run has made and what to do with it."""
-    again, made = Path(sys.argv[0]).name, ", ".join(name for name in OUTPUTS if (out_dir / name).is_file())
-    lines = [f"{out_dir}: {made}", f"next: python {again} --out-dir {out_dir} --predict seqs.fa --plot tracks.png"]
+    made, quoted = ", ".join(name for name in OUTPUTS if (out_dir / name).is_file()), shlex.quote(str(out_dir))
+    lines = [f"{out_dir}: {made}", f"next: python {sys.argv[0]} --out-dir {quoted} --predict seqs.fa --plot tracks.png"]
     edge = "-" * (max(map(len, lines)) + 2)
     print(f"+{edge}+", *(f"| {line:{len(edge) - 2}} |" for line in lines), f"+{edge}+", sep="\n", flush=True)
 
@@ -367,34 +368,33 @@ def is_deepsea(summary):
 
 # ---- the command line
 
-def shared_arguments(parser, out_dir, epochs, batch_size):
-    """Arguments that both scripts take; returns what adds one to each group."""
+def shared_arguments(doc, out_dir, epochs, batch_size):
+    """A parser of the arguments that both scripts take, and what adds one to each of its groups."""
+    parser = Parser(usage="%(prog)s [options]", description=doc.splitlines()[0])
     groups = [parser.add_argument_group(name).add_argument
               for name in ("data", "network", "training", "forest", "after training")]
-    (data, network, training, _, after), positive = groups, number(int, 1)
+    data, network, training, _, after = groups
     data("--data-dir", default="data", help="folder of train.mat, valid.mat, test.mat (%(default)s)")
     data("--out-dir", default=out_dir, help=f"folder of this run ({out_dir or 'runs/ and the model'})")
     data("--limit", type=positive, metavar="N", help="take the first N windows of each split")
     data("--restart", action="store_true", help="discard what a run with other arguments left in --out-dir")
     network("--mixed-precision", dest="dtype", action="store_const", const="mixed_bfloat16",
             help="compute in bfloat16 but for the BLSTM; weights stay float32")
-    training("--epochs", type=positive, default=epochs, help=f"at most ({epochs or '3; --paper 10'})")
-    training("--batch-size", type=positive, default=batch_size,
-             help=f"sequences a training step ({batch_size or '50; --paper 100'})")
+    training("--epochs", type=positive, default=epochs, help="at most (%(default)s)")
+    training("--batch-size", type=positive, default=batch_size, help="sequences a training step (%(default)s)")
     training("--seed", type=number(int, 0, 2 ** 32 - 1), default=1337, help="of weights, dropout, order, forest (1337)")
     training("--checkpoint-minutes", type=number(float, 0), default=10., metavar="M", help="between checkpoints (10)")
     training("--max-seconds", type=number(float, 0), metavar="S", help="stop training then, within an epoch, too")
     after("--predict", metavar="FASTA", help="annotate it with the run in --out-dir, and exit")
     after("--output", metavar="FILE", help="where --predict writes (predictions.tsv)")
-    after("--plot", type=ending(".png"), metavar="FILE.png", help="draw --predict's ten highest labels along a record")
-    after("--motifs", type=ending(".meme"), metavar="FILE.meme", help="write and draw the filters' motifs, and exit")
+    after("--plot", metavar="FILE.png", help="draw --predict's ten highest labels along the first record")
+    after("--motifs", metavar="FILE.meme", help="write and draw the filters' motifs, and exit")
     after("--test-data", metavar="DIR", help="score the run in --out-dir on its test.mat, and exit")
-    return groups
+    return parser, *groups
 
 
 def parse_args(argv=None):
-    parser, positive = Parser(usage="%(prog)s [options]", description=__doc__.splitlines()[0]), number(int, 1)
-    data, network, training, *_ = shared_arguments(parser, "runs/danq", EPOCHS, BATCH)
+    parser, data, network, training, *_ = shared_arguments(__doc__, "runs/danq", EPOCHS, BATCH)
     network("--filters", type=positive, default=FILTERS, help="motif detectors of the convolution (%(default)s)")
     network("--lstm-units", type=number(int, 0), default=LSTM_UNITS,
             help="of the BLSTM, each way; 0: none (%(default)s)")
@@ -411,13 +411,14 @@ def main(argv=None):
     if args.make_demo_data:
         return make_demo_data(args.make_demo_data, args.limit or 4000, args.seed)
     out_dir = Path(args.out_dir)
+    if args.motifs or args.predict or args.test_data:
+        finished_settings(out_dir, "danq.py")
     if args.motifs:
         return write_motifs(out_dir, args.motifs)
     if args.predict or args.test_data:
-        finished_settings(out_dir, "danq.py")
         return (annotate if args.predict else score_elsewhere)(args, FromBits(load_model(out_dir)).predict_on_batch)
     splits, labels = load_data(args)
-    train, valid, test = (splits[name] for name in SPLITS)
+    train, valid, test = splits.values()
     with run_folder(args, "danq.py", train.simulated, [split.source for split in splits.values()]) as finished:
         if finished:
             return
@@ -456,7 +457,6 @@ def score_elsewhere(args, score, more=lambda test: {}):
     rows, means = evaluate(P[:, [names.index(name) for name in there]], test.labels(slice(test.windows))[:, columns],
                            [labels[i] for i in columns], [thresholds[name] for name in there])
     target, summary = out_dir / f"test-{Path(os.path.realpath(folder)).name}", read_json(out_dir / "summary.json")
-    target.mkdir(exist_ok=True)
     (target / "summary.json").unlink(missing_ok=True)
     write_json(target / "args.json", read_json(out_dir / "args.json"))
     finish_run(target, rows, means, summary | {
@@ -490,6 +490,9 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, argv=None):
         args = super().parse_args(argv)
+        for flag, name, suffix in (("--plot", args.plot, ".png"), ("--motifs", args.motifs, ".meme")):
+            if name and not name.endswith(suffix):
+                raise BadInput(f"{flag}: must end in {suffix}, is {name}")
         if args.plot and not args.predict:
             raise BadInput("--plot needs --predict FASTA")
         return args
@@ -501,20 +504,15 @@ def number(kind, least, most=math.inf):
         if not least <= (value := kind(text)) <= most or value == math.inf:
             raise argparse.ArgumentTypeError(f"must be at least {least} and at most {most}, is {text}")
         return value
+    parse.__name__ = kind.__name__  # argparse: "invalid int value"
     return parse
 
 
-def ending(suffix):
-    """argparse type: the name of a file that ends so."""
-    def parse(text):
-        if not text.endswith(suffix):
-            raise argparse.ArgumentTypeError(f"must end in {suffix}, is {text}")
-        return text
-    return parse
+positive = number(int, 1)
 
 
 @contextlib.contextmanager
-def readable(path, advice="copy or download it again", damage=Exception):
+def readable(path, advice="", damage=Exception):
     """Name the file in a system's error, or `damage` a library finds."""
     try:
         yield
@@ -530,9 +528,10 @@ def readable(path, advice="copy or download it again", damage=Exception):
 def new_file(path):
     """Yield a temporary path, which becomes `path` when all went well and is removed otherwise."""
     path = Path(path)
-    if not path.name:
-        raise BadInput(f"{path} is a folder: name a file")
+    if path.exists() and not path.is_file():
+        raise BadInput(f"{path} is a folder or a device: name a file")
     temporary = path.with_name(f".{path.stem}.tmp{os.getpid()}{path.suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with readable(path, damage=()):
             yield temporary
@@ -681,13 +680,18 @@ def finished_settings(out_dir, script=None):
 
 
 def trained_thresholds(out_dir):
-    path, K = out_dir / "metrics.csv", read_json(out_dir / "summary.json", "labels")["labels"]
+    path, n = out_dir / "metrics.csv", read_json(out_dir / "summary.json", "labels")["labels"]
+    names, thresholds = read_columns(path, "name", kind=str, n=n), read_columns(path, "threshold", n=n)
+    return dict(zip(unique_names(names[:, 0].tolist()), thresholds[:, 0].tolist()))
+
+
+def read_columns(path, *names, kind=float, n=None):
+    """Columns of a .csv (n rows, names), NaN where a number is missing."""
     with readable(path, "train again with --restart"), open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-        thresholds = dict(zip(unique_names([row["name"] for row in rows]), (float(row["threshold"]) for row in rows)))
-        if len(thresholds) != K:
-            raise ValueError(f"it has {len(thresholds)} labels, not {K}")
-    return thresholds
+        rows = [[kind(row[name] or "nan") for name in names] for row in csv.DictReader(file)]
+        if n not in (None, len(rows)):
+            raise ValueError(f"it has {len(rows)} rows, not {n}")
+        return np.array(rows).reshape(-1, len(names))
 
 
 def load_model(out_dir):
@@ -826,7 +830,7 @@ def load_split(data_dir, name, folder, limit=None):
 
 
 def file_state(path):
-    stat = Path(path).stat()
+    stat = os.stat(path)
     return f"{stat.st_size} bytes of {stat.st_mtime_ns}"
 
 
@@ -952,8 +956,7 @@ def annotate(args, score):
     fasta, output = Path(args.predict), Path(args.output or "predictions.tsv")
     if not fasta.is_file():
         raise BadInput(f"{fasta} is missing: --predict takes a FASTA file")
-    windows, done, bar, first = fasta_windows(fasta), 0, progress(None), []
-    output.parent.mkdir(parents=True, exist_ok=True)
+    windows, done, records, bar, first = fasta_windows(fasta), 0, 0, progress(None, "window"), []
     with new_file(output) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(["record", "start", "end", "padded", *names])
@@ -961,12 +964,14 @@ def annotate(args, score):
             X = letters_to_onehot(batch, fasta)
             for window, P in zip(batch, (score(packed(X)) + score(packed(reverse_complement(X)))) / 2):
                 writer.writerow([*window[:3], int(window[3]), *(f"{p:.6g}" for p in P)])
-                if args.plot and len(first) < 5000 and window[0] == (first or [window])[0][0]:
+                records += window[1] == 0
+                if args.plot and records == 1 and len(first) < 5000:
                     first.append((*window[:3], P))
             done += len(batch)
             bar.update(done)
         if not done:
             raise BadInput(f"{fasta} holds no sequence")
+        bar.update(done, finalize=True)
     print(f"{done:,} windows -> {output}")
     if args.plot:
         draw_tracks(first, names, read_json(Path(args.out_dir) / "summary.json", "simulated")["simulated"], args.plot)
@@ -992,26 +997,19 @@ def fasta_windows(path, step=STEP):
     Long records are tiled in steps of `step` bases, a last window flush with the end; short ones are centred in N and
     flagged as padded. start and end are 0-based, half-open.
     """
-    for name, lines in fasta_records(path):
-        letters = bytearray()
-        for line in lines:
-            letters += line.translate(None, b" \t\r\n").upper()
-        n = len(letters)
-        for start in [*range(0, n - LENGTH, step), max(0, n - LENGTH)] if n else ():
-            window = bytes(letters[start:start + LENGTH].center(LENGTH, b"N"))
-            yield name, start, min(start + LENGTH, n), n < LENGTH, window
-
-
-def fasta_records(path):
-    """Yield (name, iterator over its lines) of each record of a FASTA file."""
-    name = None
-    for is_name, group in itertools.groupby(fasta_lines(path), lambda line: line.startswith(b">")):
-        if is_name:
-            name = ([*group][-1][1:].split() or [b"unnamed"])[0].decode(errors="replace").replace("\0", "?")
-        elif name is not None:
-            yield name, group
-        elif any(line.strip() for line in group):
+    name, letters = None, bytearray()
+    for line in itertools.chain(fasta_lines(path), [b">"]):  # which ends the last record
+        if line.startswith(b">"):
+            n = len(letters)
+            for start in [*range(0, n - LENGTH, step), max(0, n - LENGTH)] if n else ():
+                window = bytes(letters[start:start + LENGTH].center(LENGTH, b"N"))
+                yield name, start, min(start + LENGTH, n), n < LENGTH, window
+            name = (line[1:].split() or [b"unnamed"])[0].decode(errors="replace").replace("\0", "?")
+            letters = bytearray()
+        elif name is None and line.strip():
             raise BadInput(f"{path} is not FASTA: a record starts with a line that begins with >")
+        else:
+            letters += line.translate(None, b" \t\r\n").upper()
 
 
 def fasta_lines(path):
@@ -1042,7 +1040,7 @@ def letters_to_onehot(windows, path):
 LETTERS, COLOURS = "ACGT", ("#009e73", "#0072b2", "#e69f00", "#d55e00")  # told apart by the colour-blind, too
 
 
-def write_motifs(folder, path, drawn=20, least=20):
+def write_motifs(folder, path):
     """Write a run's first filters as position weight matrices to `path`, in MEME's format; draw the best as logos.
 
     A filter's sites are its best matches in those test windows in which it answers more than half of the highest that
@@ -1065,7 +1063,7 @@ def write_motifs(folder, path, drawn=20, least=20):
                   f"letter-probability matrix: alength= 4 w= {len(P[i])} nsites= {sites[i]} E= 0", file=file)
             np.savetxt(file, P[i], "%.6f")
     print(f"{len(order)} motifs of {len(P)} filters -> {path}")
-    best = [i for i in order if sites[i] >= least][:drawn] or order[:drawn]
+    best = [i for i in order if sites[i] >= 20][:20] or order[:20]
     draw_logos({f"filter {i}, {sites[i]:,} sites": P[i] * bits[i][:, None] for i in best}, test.simulated,
                Path(path).with_suffix(".png"))
 
@@ -1075,7 +1073,7 @@ def count_sites(scan, model, test, batch_size):
     look = keras.Model(model.inputs, [scan.input, scan.output]).predict_on_batch  # SuperQ scans both strands, as rows
     batches = [slice(i, min(i + batch_size, test.windows)) for i in range(0, test.windows, batch_size)]
     highest = np.max([look(onehot(test.X[rows]))[1].max((0, 1)) for rows in batches], 0)
-    width, sites, bases = np.arange(scan.kernel_size[0]), np.zeros(len(highest), int), np.zeros(4)
+    width, sites, bases = np.arange(scan.kernel_size[0]), np.zeros(len(highest), int), np.full(4, 1e-9)
     counts = np.zeros((len(highest), len(width), 4))
     for rows in batches:
         X, answers = look(onehot(test.X[rows]))
@@ -1094,21 +1092,25 @@ def draw_logos(logos, simulated, path):
     figure, axes = subplots(max(1, -(-len(logos) // 4)), 4, figsize=(12, 8), sharey=True, squeeze=False)
     for axis, (name, heights) in zip(axes.flat, logos.items()):
         for i, column in enumerate(heights, 1):
-            for base in np.flatnonzero(column > .15):  # smaller ones cannot be read
+            top = 0
+            for base in column.argsort():
+                top += column[base]
+                if column[base] < .15:
+                    continue  # it could not be read
                 letter = textpath.TextPath((0, 0), LETTERS[base])
-                box, below = letter.get_extents(), column[column < column[base]].sum()
-                place = transforms.Affine2D().translate(-box.x0, -box.y0)
-                place.scale(.9 / box.width, column[base] / box.height).translate(i - .45, below)
+                box = letter.get_extents()
+                place = transforms.Affine2D().translate(-box.x0, -box.y1)
+                place.scale(.9 / box.width, column[base] / box.height).translate(i - .45, top)
                 axis.add_patch(patches.PathPatch(place.transform_path(letter), color=COLOURS[base], linewidth=0))
-        axis.set(xlim=(.5, len(heights) + .5), ylim=(0, 2), title=name)
+        axis.set(xlim=(.5, len(heights) + .5), ylim=(0, 2.5), title=name)  # rare bases have more than two bits
     axes[0, 0].set_ylabel("bits")
     save_figure(figure, path, simulated)
 
 
-def subplots(*shape, **options):
+def subplots(*shape, figsize, **options):
     """As pyplot's, of a figure that no window keeps alive."""
     from matplotlib.figure import Figure
-    figure = Figure(figsize=options.pop("figsize"), layout="constrained")
+    figure = Figure(figsize=figsize, layout="constrained")
     return figure, figure.subplots(*shape, **options)
 
 
@@ -1116,10 +1118,10 @@ def save_figure(figure, path, simulated):
     """Write a figure to `path`, a .png, and to an .svg beside it."""
     import matplotlib
     figure.suptitle("SIMULATED data" * simulated)
-    for suffix, when in ((".png", {}), (".svg", {"Date": None})):  # the same bytes each time
-        settings = {"svg.hashsalt": "superq", "svg.fonttype": "none"}
+    settings = {"svg.hashsalt": "superq", "svg.fonttype": "none"}
+    for suffix in (".png", ".svg"):
         with new_file(Path(path).with_suffix(suffix)) as temporary, matplotlib.rc_context(settings):
-            figure.savefig(temporary, dpi=100, metadata=when)
+            figure.savefig(temporary, dpi=100, metadata={"Date": None})  # the same bytes each time
     print(f"-> {path} and .svg", flush=True)
 
 

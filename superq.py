@@ -19,7 +19,6 @@ metrics.csv (3). After a kill the same command goes on: stage 1 from its last ch
 its start; on a CPU the end is the same to the bit.
 """
 import contextlib
-import csv
 import json
 import os
 import time
@@ -32,7 +31,7 @@ import danq  # before keras: it silences start-up chatter
 import h5py
 import keras
 import numpy as np
-from danq import LENGTH, SPLITS, BadInput, Batches, new_file, number, onehot
+from danq import LENGTH, SPLITS, BadInput, Batches, new_file, number, onehot, positive
 from keras import layers, ops
 from scipy import sparse
 from scipy.special import expit
@@ -204,7 +203,7 @@ def encoder_of(autoencoder):
 
 # ---- their training
 
-def compile_autoencoder(network, changes, steps, n_labels=1, label_weight=0.):
+def compile_autoencoder(network, changes, steps, n_labels, label_weight):
     """Loss and optimiser with some of CHANGES, for so many steps.
 
     2018: squared error, Nadam. Ours: cross-entropy of known bases + squared error of composition + label_weight x
@@ -293,29 +292,29 @@ def compiled_autoencoder(args, n_labels, sequences):
 
 # ---- how well is DNA rebuilt?
 
-def reconstruction(ablation, model, train, test, batch_size, sample=10_000):
+def reconstruction(ablation, model, train, test, batch_size):
     """Base accuracy and bits per base of held-out rows, decoded from encodings as they are kept, beside the commonest
     base of the training split."""
     bases = model.output["bases"] if isinstance(model.output, dict) else model.output
     encoder, decoder = encoder_of(model), keras.Model(model.get_layer("bottleneck").output, bases)
-    rows, shares, sums = danq.even_sample(len(test.X), sample), base_shares(train), np.zeros(4)
+    rows, shares, sums = danq.even_sample(len(test.X), 10_000), base_shares(train), np.zeros(4)
     for block in np.array_split(rows, -(-len(rows) // batch_size)):
         X = onehot(test.X[block])
         P = decoder.predict_on_batch(encoder.predict_on_batch(X).astype(code_dtype(ablation)))
         codes = base_codes(X)
         known = codes >= 0
-        true = np.take_along_axis(P, np.maximum(codes, 0)[..., None], 2)[..., 0][known]
-        sums += (known.sum(), (P.argmax(-1) == codes)[known].sum(), (codes == shares.argmax()).sum(),
+        true = P[known, codes[known]]
+        sums += (known.sum(), (P.argmax(-1) == codes).sum(), (codes == shares.argmax()).sum(),
                  -np.log2(np.clip(true, 1e-7, 1)).sum(dtype=float))
-    accuracy, commonest, bits = sums[1:] / sums[0]
+    accuracy, commonest, bits = sums[1:] / max(sums[0], 1)
     print(f"held-out DNA, {len(rows):,} test sequences: bases rebuilt {accuracy:.4f} ({bits:.3f} bits); commonest base "
           f"{commonest:.4f}; the 2018 paper .2526", flush=True)
     return {"base_accuracy": accuracy, "bits_per_base": bits, "commonest_base": commonest}
 
 
-def base_shares(split, sample=5000):
+def base_shares(split):
     """Shares of A, G, C, T in an even sample of rows."""
-    codes = base_codes(onehot(split.X[danq.even_sample(len(split.X), sample)]))
+    codes = base_codes(onehot(split.X[danq.even_sample(len(split.X), 5000)]))
     counts = np.bincount(codes[codes >= 0], minlength=4) + 1
     return counts / counts.sum()
 
@@ -545,11 +544,11 @@ def fit_and_score(args, out_dir):
 # ---- the command line
 
 def parse_args(argv=None):
-    parser, positive = danq.Parser(usage="%(prog)s [options]", description=__doc__.splitlines()[0]), number(int, 1)
-    data, network, training, forest, after = danq.shared_arguments(parser, None, None, None)
+    parser, data, network, training, forest, after = danq.shared_arguments(__doc__, None, EPOCHS, BATCH)
     data("--unlabelled", metavar="FILE", help="FASTA or .mat for the autoencoder alone")
     data("--unlabelled-limit", type=positive, metavar="N", help="take N, every k-th of the file")
-    network("--paper", action="store_true", help="the 2018 network, recipe and forest (10 trees, leaf 1)")
+    network("--paper", action="store_true",
+            help="the 2018 network, recipe (10 epochs, batches of 100) and forest (10 trees, leaf 1)")
     network("--filters", type=positive, help=f"of the first convolution ({FILTERS}; --paper 320)")
     network("--lstm-units", type=number(int, 0), help=f"of the BLSTM, each way; 0: none ({LSTM_UNITS}; --paper 320)")
     network("--no-lstm", dest="lstm_units", action="store_const", const=0, help="as the paper's authors presented it")
@@ -560,8 +559,8 @@ def parse_args(argv=None):
     forest("--features", default="autoencoder", choices=("autoencoder", "untrained", "pca", "kmer", "danq"),
            help="what the forest sees: the bottleneck, or a yardstick")
     forest("--danq", metavar="DIR", help="the run that --features danq takes (danq beside --out-dir)")
-    forest("--forest-trees", type=positive, help=f"{TREES}; --paper 10")
-    forest("--forest-leaf", type=positive, help=f"encodings in a leaf at least ({LEAF}; --paper 1)")
+    forest("--forest-trees", type=positive, default=TREES, help="%(default)s")
+    forest("--forest-leaf", type=positive, default=LEAF, help="encodings in a leaf at least (%(default)s)")
     forest("--forest-samples", type=positive, default=SAMPLES, help="rows that trees grow on at most (%(default)s)")
     forest("--forest-projections", type=number(int, 0), default=PROJECTIONS, metavar="D",
            help="random sums of labels that trees grow on; 0 for the labels (%(default)s)")
@@ -569,9 +568,10 @@ def parse_args(argv=None):
     after("--compare", nargs="+", metavar="DIR", help="set finished runs side by side, DanQ's first, and exit")
     after("--curve", nargs="+", metavar="DIR", help="set finished runs of several sizes side by side, and exit")
     args = parser.parse_args(argv)
-    args.ablation = 0 if args.paper else args.ablation
-    args.epochs = args.epochs or (10 if args.paper else EPOCHS)
-    args.batch_size = args.batch_size or (danq.BATCH if args.paper else BATCH)
+    if args.paper:
+        parser.set_defaults(epochs=10, batch_size=danq.BATCH, forest_trees=10, forest_leaf=1)
+        args = parser.parse_args(argv)
+        args.ablation = 0
     learns, ours = args.features == "autoencoder", args.ablation == len(CHANGES)
     if args.label_weight is None:
         args.label_weight = LABEL_WEIGHT if learns and ours else 0.
@@ -583,8 +583,6 @@ def parse_args(argv=None):
             (args.reuse_encodings and args.restart, "--restart discards the encodings that --reuse-encodings needs")):
         if wrong:
             raise BadInput(why)
-    args.forest_trees = args.forest_trees or (10 if args.paper else TREES)
-    args.forest_leaf = args.forest_leaf or (1 if args.paper else LEAF)
     folder = {"autoencoder": "superq-paper" if args.paper else "superq", "danq": "danq-forest"}
     args.out_dir = args.out_dir or f"runs/{folder.get(args.features, args.features)}"
     args.danq = (args.danq or str(Path(args.out_dir).parent / "danq")) if args.features == "danq" else None
@@ -669,7 +667,7 @@ def score_elsewhere(args, score):
 # ==== The machinery: not needed to understand SuperQ.
 # ---- yardsticks and unlabelled DNA
 
-def make_yardstick(args, splits, out_dir, sample=20_000):
+def make_yardstick(args, splits, out_dir):
     """Stage 1 of yardsticks: an untrained encoder, PCA's, DanQ's 925 features."""
     train, started = splits["train"], time.time()
     if args.features == "danq":
@@ -678,7 +676,7 @@ def make_yardstick(args, splits, out_dir, sample=20_000):
         model = danq.load_model(args.danq)
         code = layers.Identity(name="bottleneck")(model.get_layer("dense").output)
     elif args.features == "pca":
-        X = onehot(train.X[danq.even_sample(len(train.X), sample)])
+        X = onehot(train.X[danq.even_sample(len(train.X), 20_000)])
         solver = "covariance_eigh" if len(X) > 4 * LENGTH else "full"
         pca = PCA(min(CODE, len(X)), svd_solver=solver).fit(X.reshape(len(X), -1).astype(np.float32))
         inputs, project = keras.Input((LENGTH, 4)), layers.Dense(pca.n_components_, name="bottleneck")
@@ -708,7 +706,6 @@ def load_unlabelled(path, folder, limit=None):
     mark = sha256(f"{os.path.realpath(path)} {danq.file_state(path)}".encode()).hexdigest()[:8]
     packed = folder / f"{path.name}-{mark}.npy"
     if not packed.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
         is_mat = h5py.is_hdf5(path) or path.open("rb").read(6) == b"MATLAB"
         with new_file(packed) as temporary:
             (pack_mat if is_mat else pack_fasta)(path, temporary)
@@ -725,7 +722,7 @@ def pack_mat(path, packed):
         danq.pack_array(X, [(0, X.shape[-1])], packed, f"{path}: {key}")
 
 
-def pack_fasta(path, packed, block=1000):
+def pack_fasta(path, packed):
     def windows():
         return (window for window in danq.fasta_windows(path, LENGTH)
                 if len(window[-1].translate(None, b"ACGT")) <= LENGTH // 2)
@@ -735,55 +732,58 @@ def pack_fasta(path, packed, block=1000):
         raise BadInput(f"{path} holds no window of {LENGTH} bases with half of them known")
     out = np.lib.format.open_memmap(packed, "w+", np.uint8, (n, LENGTH // 2))
     danq.claim(packed, os.path.getsize(packed))
-    for i in range(0, n, block):
-        X = danq.letters_to_onehot(list(islice(rest, block)), path)
+    for i in range(0, n, 1000):
+        X = danq.letters_to_onehot(list(islice(rest, 1000)), path)
         out[i:i + len(X)] = danq.packed(X)
 
 
 # ---- side by side
+
+def read_runs(folders):
+    """The summaries of finished runs, with their folders and settings."""
+    runs, names = [], [Path(os.path.realpath(folder)).name for folder in folders]
+    for folder, name in zip(map(Path, folders), names):
+        settings, run = danq.finished_settings(folder), danq.read_json(folder / "summary.json", "means", "labels")
+        if not run["means"]["all"]["labels"]:
+            raise BadInput(f"{folder} has no scores: no label has both classes in its test split")
+        runs.append(run | {"folder": folder, "name": name if names.count(name) == 1 else str(folder),
+                           "settings": settings | {"seed": None, "code": None}})
+    return runs
+
 
 def compare(folders, output):
     """Set finished runs, DanQ's first, side by side in `output`.md and `output`.png.
 
     Runs of a model that differ in their seed alone are one row, those that differ in more rows by their folders.
     """
-    runs, groups, made = [], {}, {}
-    for folder in map(Path, folders):
-        settings = danq.finished_settings(folder)
-        run = danq.read_json(folder / "summary.json", "means", "training_seconds")
-        runs.append((folder, run, settings | {"seed": None, "code": None}))
+    runs, groups = read_runs(folders), {}
+    base = runs[0]
+    for run in runs:
         for key in ("simulated", "limit", "labels", "train_sequences", "test_windows", "strands"):
-            if run.get(key) != runs[0][1].get(key):
-                raise BadInput(f"{folder} cannot stand beside {folders[0]}: {key} is {run.get(key)}, "
-                               f"not {runs[0][1].get(key)}")
-    for folder, run, settings in runs:
-        alike = all(other == settings for _, more, other in runs if more["model"] == run["model"])
-        model = run["model"] if alike else f"{run['model']} [{folder.name}]"
+            if run[key] != base[key]:
+                raise BadInput(f"{run['folder']} cannot stand beside {base['folder']}: {key} is {run[key]}, not "
+                               f"{base[key]}")
+        alike = all(other["settings"] == run["settings"] for other in runs if other["model"] == run["model"])
+        model = run["model"] if alike else f"{run['model']} [{run['name']}]"
         groups.setdefault(model, []).append(run)
-        made.setdefault(model, []).append(folder)
-    scores = {model: label_scores(paths) for model, paths in made.items()}
-    scripts = {folder: settings["script"] for folder, _, settings in runs}
-    figures = {"": draw_comparison(groups, scores), "-training": draw_training(scripts)}
+    scores = {model: np.mean([label_scores(run) for run in own], 0) for model, own in groups.items()}
+    figures = {"": draw_comparison(groups, scores), "-training": draw_training(runs)}
     if len(groups) > 1:
-        figures["-labels"] = draw_labels(scores, read_columns(folder / "metrics.csv", "assay", kind=str)[:, 0])
-    save_side_by_side(comparison_table(groups) + differences(scores), figures, output, run["simulated"])
+        assays = danq.read_columns(base["folder"] / "metrics.csv", "assay", kind=str)
+        figures["-labels"] = draw_labels(scores, assays[:, 0])
+    save_side_by_side(comparison_table(groups) + differences(scores), figures, output, base["simulated"])
 
 
 def save_side_by_side(table, figures, output, simulated):
     """Print a table, write it to `output`.md and each {end: figure} to `output`END.png and .svg."""
     name = str(output).removesuffix(".md").removesuffix(".png")
+    if os.path.basename(name) in ("", ".", ".."):
+        raise BadInput(f"--output {output} is a folder: name a file")
     with new_file(f"{name}.md") as temporary:
         temporary.write_text(table, encoding="utf-8")
     print(f"{table}-> {name}.md")
     for end, figure in figures.items():
         danq.save_figure(figure, f"{name}{end}.png", simulated)
-
-
-def read_columns(path, *names, kind=float):
-    """Columns of a .csv (rows, names), NaN where a number is missing."""
-    with danq.readable(path, "train again with --restart"), open(path, newline="", encoding="utf-8") as file:
-        rows = [[kind(row[name] or "nan") for name in names] for row in csv.DictReader(file)]
-        return np.array(rows).reshape(-1, len(names))
 
 
 def comparison_table(groups):
@@ -819,9 +819,9 @@ def markdown(rows):
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def label_scores(folders):
-    """AUROC and AUPRC of each label (K, 2), averaged over runs; NaN where it has one class only."""
-    return np.mean([read_columns(folder / "metrics.csv", "auroc", "auprc") for folder in folders], 0)
+def label_scores(run):
+    """AUROC and AUPRC of each label (K, 2), NaN where it has one class only."""
+    return danq.read_columns(run["folder"] / "metrics.csv", "auroc", "auprc", n=run["labels"])
 
 
 def interval(scores):
@@ -838,11 +838,12 @@ def differences(scores):
         for model in scores.keys() - {other}:
             cells = ("{:+.4f} ({:+.4f} to {:+.4f})".format(*interval(d)) for d in (scores[model] - scores[other]).T)
             lines.append(f"| {model} | {other} | {' | '.join(cells)} |\n")
-    return "\n| model | against | AUROC | AUPRC |\n| --- | --- | --- | --- |\n" + "".join(sorted(lines))
+    head = "\n| model | against | AUROC | AUPRC |\n| --- | --- | --- | --- |\n" if lines else ""
+    return head + "".join(sorted(lines))
 
 
 def mean_and_spread(values):
-    if not values or None in values:
+    if not values:
         return "-"
     return f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else "")
 
@@ -854,10 +855,8 @@ def in_brackets(first, others):
 def learning_curve(folders, output):
     """Scores of finished runs of several sizes, all on one test set, as `output`.md and `output`.png."""
     models, tests = {}, {}
-    for folder in map(Path, folders):
-        danq.finished_settings(folder)
-        run = danq.read_json(folder / "summary.json", "means", "train_sequences", "test_windows")
-        tests[run["test_windows"], run["labels_scored"], run["means"]["all"]["base_rate"]] = folder
+    for run in read_runs(folders):
+        tests[run["test_windows"], run["labels_scored"], run["means"]["all"]["base_rate"]] = run["folder"]
         windows = run["train_sequences"] // (1 + run["strands"])
         models.setdefault(run["model"], {}).setdefault(windows, []).append(run)
     if len(tests) > 1:
@@ -909,17 +908,17 @@ def draw_comparison(groups, scores):
     return figure
 
 
-def draw_training(scripts):
-    """Loss and accuracy of every run, epoch by epoch, beside the 2018 paper's.  scripts : {folder: script}"""
+def draw_training(runs):
+    """Loss and accuracy of every run, epoch by epoch, beside the 2018 paper's."""
     figure, axes = danq.subplots(4, 1, figsize=(10, 16))
     panels = [(script, key) for script in PAPER_LOG for key in ("loss", "acc")]
     for axis, (script, key) in zip(axes, panels):
         lines = {f"2018 paper: {column}": [*enumerate(values, 1)] for column, values in PAPER_LOG[script].items()}
-        for folder in (folder for folder, other in scripts.items() if other == script):
-            columns = ("loss", "val_loss", "acc", "val_acc") if (folder / "history.csv").is_file() else ()
-            for column in columns:
-                points = read_columns(folder / "history.csv", "epoch", column)
-                lines[f"{folder.name}: {column}"] = points[np.isfinite(points[:, 1])].tolist()
+        for run in (run for run in runs if run["settings"]["script"] == script):
+            path = run["folder"] / "history.csv"
+            for column in (key, f"val_{key}") if path.is_file() else ():
+                points = danq.read_columns(path, "epoch", column)
+                lines[f"{run['name']}: {column}"] = points[np.isfinite(points[:, 1])].tolist()
         draw_lines(axis, {name: line for name, line in lines.items() if line and name.endswith(key)})
         axis.set(xlabel="epoch", ylabel=key, title=script, yscale="log" if key == "loss" else "linear")
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -929,7 +928,7 @@ def draw_training(scripts):
 def draw_labels(scores, assays):
     """AUROC label by label, the second model against the first, a panel for each assay.  scores : {model: (K, 2)}"""
     (first, x), (second, y), *_ = scores.items()
-    names, x, y = list(dict.fromkeys(assays)), x[:, 0], y[:, 0]
+    names, x, y = list(dict.fromkeys(assays))[:12], x[:, 0], y[:, 0]
     figure, axes = danq.subplots(1, len(names), figsize=(4 * len(names) + 1, 4.5), squeeze=False)
     for axis, name, colour in zip(axes[0], names, cycle(danq.COLOURS)):
         own = (assays == name) & np.isfinite(x + y)
