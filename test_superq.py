@@ -674,6 +674,7 @@ def test_motifs_are_written_in_memes_format_and_drawn(runs, name, filters, width
 
 
 def test_a_run_without_a_convolution_has_no_motifs(runs, capsys):
+    check_one_line(capsys, "run of superq.py", danq.main, ["--motifs", "x.meme", "--out-dir", str(runs["superq"][0])])
     check_one_line(capsys, "no convolution", superq.main, ["--motifs", "x.meme", "--out-dir", str(runs["kmer"][0])])
 
 
@@ -921,6 +922,9 @@ def test_seeds_become_mean_and_spread_and_other_settings_rows_of_their_own(runs,
     assert re.findall(r"(?m)^\| k-mers -> forest (\S+) \| \d", printed) == ["[0]", "[other]"]
     assert "| k-mers -> forest [other] | k-mers -> forest [0] | +0.0000 (+0.0000 to +0.0000) |" in printed
     check_one_line(capsys, "limit is 41, not 40", superq.main, ["--compare", "0", "larger"])
+    check_one_line(capsys, "is a folder", superq.main, ["--compare", "0", "--output", "runs/"])
+    Path("2/metrics.csv").write_text("".join(open("2/metrics.csv").readlines()[:3]))
+    check_one_line(capsys, r"2/metrics.csv is damaged \(it has 2 rows", superq.main, ["--compare", "0", "2"])
     superq.main("--curve 0 1 larger --output curve.md".split())
     assert "| k-mers -> forest | 0.6500 ± 0.0707 / " in capsys.readouterr().out and Path("curve.png").is_file()
     check_one_line(capsys, "0 and far were not scored on the same test", superq.main, ["--curve", "0", "far"])
