@@ -1,6 +1,6 @@
 """Tests of danq.py and superq.py, in the order of the scripts; at the end their benchmarks.
 
-    bash run_all.sh --test                           makes the environment, then runs this (5 minutes on 2 cores)
+    bash run_all.sh --test                           makes the environment, then runs this (5 to 7 minutes on 2 cores)
     DEEPSEA_DATA=dir pytest test_superq.py -k data   the data tests on the first rows of real files
     python test_superq.py --benchmark danq           speed and memory of each stage (or superq, or both's training)
 
