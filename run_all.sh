@@ -140,8 +140,8 @@ what=${1:-} tag= danq=() superq=() paper=()
 if [[ $what == --study ]]; then LIMIT=${LIMIT:-2000}; fi
 if [[ $demo ]]; then
     DATA=$RUNS/demo-data tag=-demo
-    danq=(--filters 48 --lstm-units 24 --epochs 6) superq=(--filters 32 --lstm-units 8)
-    paper=(--filters 32 --lstm-units 16 --epochs 3)
+    danq=(--filters 48 --lstm-units 24 --epochs 4) superq=(--filters 32 --lstm-units 8)
+    paper=(--filters 32 --lstm-units 16 --epochs 2)
     [[ -d $DATA ]] || { say "simulated data"; mkdir -p "$RUNS"; "$python" "$here/danq.py" --make-demo-data "$DATA"; }
 fi
 for name in LIMIT EPOCHS; do

@@ -905,6 +905,7 @@ def draw_comparison(groups, scores):
         axis.grid(axis="y", alpha=.4)
     axes[0].set(yticks=range(len(models)), yticklabels=models, ylim=(-.5, len(models) - .5))
     axes[2].set_xscale("log")
+    axes[2].xaxis.set_minor_formatter("")  # they would overlap
     return figure
 
 
