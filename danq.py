@@ -2,14 +2,13 @@
 
     one-hot (1000, 4) -> conv motif scan -> max-pool -> BLSTM -> dense -> 919 probabilities
 
-    python danq.py                                      train and test: data/{train,valid,test}.mat -> runs/danq/
-    python danq.py --test-data mouse                    score runs/danq on another test.mat -> runs/danq/test-mouse/
-    python danq.py --predict seqs.fa --output out.tsv   annotate your own sequences with runs/danq
-    python danq.py --make-demo-data demo                write a small SIMULATED data set in DeepSEA's layouts
+    python danq.py                           train and test: data/{train,valid,test}.mat -> runs/danq/
+    python danq.py --test-data mouse         score runs/danq on another test.mat -> runs/danq/test-mouse/
+    python danq.py --predict seqs.fa         annotate your own sequences with runs/danq -> predictions.tsv
+    python danq.py --make-demo-data demo     write a small SIMULATED data set in DeepSEA's layouts
 
-What to expect of the mean test scores:
-    the paper, DeepSEA's 919 labels                AUROC .938, AUPRC .371; 6 hours an epoch on a GPU of 2015
-    8,000 windows of real DNA, 177 labels          AUROC .701, AUPRC .113; 24 minutes to the best epoch on 2 CPU cores
+Mean test scores: the paper, DeepSEA's 919 labels: AUROC .938, AUPRC .371; 6 hours an epoch on a GPU of 2015.
+8,000 windows of real DNA, 177 labels: .701, .113; 24 minutes to the best epoch on 2 CPU cores.
 
 --out-dir gets history.csv (a row an epoch), model.keras, metrics.csv (a row a label), summary.json; packed/ beside it
 the data as bits. After a kill the same command goes on from checkpoint.npz, written after each epoch and every ten
@@ -87,10 +86,7 @@ def trunk(x, filters, lstm_units, conv_activation, dtype=None):
 
 
 def build_danq(n_labels=919, filters=FILTERS, lstm_units=LSTM_UNITS, conv_activation="relu", dtype=None):
-    """DanQ: one-hot (B, 1000, 4) -> probabilities (B, n_labels). 46,926,479 parameters at 919 labels.
-
-    dtype : "mixed_bfloat16" computes convolution and dense layer in bfloat16, not the answers
-    """
+    """DanQ: one-hot (B, 1000, 4) -> probabilities (B, n_labels). 46,926,479 parameters at 919 labels."""
     inputs = keras.Input((LENGTH, 4))
     x = trunk(inputs, filters, lstm_units, conv_activation, dtype)
     x = layers.Dense(DENSE, activation="relu", dtype=dtype, name="dense")(x)  # (B, 925)
@@ -146,24 +142,23 @@ def compiled(network, n_labels, optimizer, loss, accuracy, weights=None, targets
 # ---- its training
 
 def train_danq(args, train, valid):
-    """Build and train DanQ; leaves the best model in model.keras and returns what fit() does."""
     model, zeros = compiled_danq(args, train.n_labels), 1 - train.labels(slice(100_000)).mean()
-    print(f"[2/3] DanQ: {model.count_params():,} parameters, {len(train):,} sequences", flush=True)
-    return fit(model, lambda epoch: Batches(train, args.batch_size, args.seed, epoch), Batches(valid, args.batch_size),
-               args, args.patience, f" (always answering 0: acc {zeros:.4f})")
+    print(f"[2/3] DanQ: {model.count_params():,} parameters, {len(train):,} sequences")
+    return fit(model, train, valid, args, args.patience, f" (always answering 0: acc {zeros:.4f})")
 
 
-def fit(model, batches, valid, args, patience, yardstick=""):
+def fit(model, train, valid, args, patience, yardstick=""):
     """Train, print a line an epoch, keep the best model in model.keras, load it at the end.
 
-    batches : function of the epoch -> Batches;  valid : Batches, or None to train to the end and keep the last
+    train, valid : Split; without valid, training goes to the end and keeps the last model
     Returns {epochs, best_epoch, seconds, seconds_to_best}. BadInput where the first epoch diverges.
     """
     out_dir = Path(args.out_dir)
     checkpoint, network = Checkpoint(out_dir / "checkpoint.npz", args), model.layers[-1]
-    history, network.name = checkpoint.state["history"], network.name + "_SIMULATED" * batches(0).split.simulated
+    history, network.name = checkpoint.state["history"], network.name + "_SIMULATED" * train.simulated
+    valid = valid and Batches(valid, args.batch_size)
     while len(history) < args.epochs and not reason_to_stop(checkpoint, patience):
-        data = batches(len(history))
+        data = Batches(train, args.batch_size, args.seed, epoch=len(history))
         logs = train_epoch(model, data, valid, checkpoint)
         row = {"epoch": len(history) + 1, "seconds": round(checkpoint.seconds() - sum_seconds(history), 2)}
         row |= {key: logs.get(key, "") for key in ("loss", "acc", "val_loss", "val_acc")}
@@ -174,15 +169,14 @@ def fit(model, batches, valid, args, patience, yardstick=""):
         write_csv(out_dir / "history.csv", history)
         scores = "".join(f" - {key}: {value:.4g}" for key, value in [*row.items()][2:] if value != "")
         rate = args.batch_size * (checkpoint.state["step"] + 1) / row["seconds"]
-        print(f"Epoch {row['epoch']}/{args.epochs} - {row['seconds']:.0f}s{scores} - {rate:,.0f} samples/s{yardstick}",
-              flush=True)
+        print(f"Epoch {row['epoch']}/{args.epochs} - {row['seconds']:.0f}s{scores} - {rate:,.0f} samples/s{yardstick}")
         if not best_epoch(history):
             raise BadInput(f"training diverged in its first epoch: loss {row['loss']:.4g}, validation "
                            f"{row['val_loss']:.4g}: lower the learning rate and give --restart")
         checkpoint.state["step"] = 0
         checkpoint.save()
     if reason := reason_to_stop(checkpoint, patience):
-        print(f"stopped: {reason}; the model of epoch {best_epoch(history)} is kept", flush=True)
+        print(f"stopped: {reason}; the model of epoch {best_epoch(history)} is kept")
     network.load_weights(out_dir / "model.keras")
     return {"epochs": len(history), "best_epoch": best_epoch(history), "seconds": sum_seconds(history),
             "seconds_to_best": sum_seconds(history[:best_epoch(history)])}
@@ -226,8 +220,7 @@ def reason_to_stop(checkpoint, patience):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """All that training consists of: Keras' variables (weights, optimiser, dropout seeds, running means) and
-    `state` (history, step, seconds). A run that finds it goes on from there."""
+    """All that training consists of: Keras' variables (weights, optimiser, dropout seeds) and `state`."""
 
     def __init__(self, path, args):
         super().__init__()
@@ -238,7 +231,7 @@ class Checkpoint(keras.callbacks.Callback):
                 self.state = json.loads(str(file["state"]))
                 self.values = [file[f"v{i}"] for i in range(len(file.files) - 1)]
                 epoch = len(self.state["history"]) + 1
-            print(f"going on after step {self.state['step']} of epoch {epoch}", flush=True)
+            print(f"going on after step {self.state['step']} of epoch {epoch}")
         self.started, self.saved, self.steps, self.mark = time.time() - self.state["seconds"], time.time(), 0, 0.
 
     def variables(self):
@@ -262,7 +255,7 @@ class Checkpoint(keras.callbacks.Callback):
             hours = (time.time() - self.mark) / 360_000 * (self.first + self.params["steps"]) * self.args.epochs
             if self.steps == 105:
                 below = "\n" * sys.stdout.isatty()
-                print(f"{below}at this rate {self.args.epochs} epochs take {hours:,.2f} hours", flush=True)
+                print(f"{below}at this rate {self.args.epochs} epochs take {hours:,.2f} hours")
             self.mark = time.time()
         self.steps += 1
         self.model.stop_training = self.is_late()
@@ -286,14 +279,14 @@ class Checkpoint(keras.callbacks.Callback):
 
 # ---- scores
 
-def strand_mean(score, split, batch_size):
-    """Scores (windows, K) float32 of score(rows), over both strands where a split has them."""
-    P, bar = [], progress(split.windows)
-    for start in range(0, split.windows, batch_size):
-        stop = min(start + batch_size, split.windows)
+def strand_mean(score, windows, strands, batch_size):
+    """Scores (windows, K) float32 of score(rows), over both strands where the data have them."""
+    P, bar = [], progress(windows)
+    for start in range(0, windows, batch_size):
+        stop = min(start + batch_size, windows)
         p = score(slice(start, stop))
-        if split.strands:
-            p = (p + score(slice(split.windows + start, split.windows + stop))) / 2
+        if strands:
+            p = (p + score(slice(windows + start, windows + stop))) / 2
         P.append(p.astype(np.float32))
         bar.update(stop)
     return np.concatenate(P)
@@ -312,17 +305,16 @@ def best_thresholds(P, Y):
 def score_label(y, p, threshold):
     """AUROC, AUPRC (average precision), F1 at `threshold` and recall at 10 % FDR of one label."""
     precision, recall, _ = precision_recall_curve(y, p)
-    called = p >= threshold
+    called = p >= threshold  # scikit-learn's f1_score takes seconds for 919 labels
     return {"auroc": roc_auc_score(y, p), "auprc": average_precision_score(y, p),
             "f1": float(2 * (called & (y > 0)).sum() / (called.sum() + y.sum())), "threshold": threshold,
             "recall_at_10fdr": float(recall[precision >= .9].max())}
 
 
 def evaluate(P, Y, labels, thresholds):
-    """Score predictions P of labels Y, both (windows, K), label by label.
+    """Rows of metrics.csv (scores None where a label has one class only) and means {"all" or assay: {...}}.
 
-    labels : [(column, assay, name)];  thresholds : (K,), from which a score is a yes in F1
-    Returns rows of metrics.csv (scores None where a label has one class only) and means {"all" or assay: {...}}.
+    P, Y : scores and labels (windows, K);  labels : [(column, assay, name)];  thresholds : of F1, (K,)
     """
     rows, means = [], {}
     for (column, assay, name), y, p, threshold in zip(labels, Y.T, P.T, thresholds):
@@ -351,7 +343,7 @@ def finish_run(out_dir, rows, means, summary):
             print(f"  {name:20}{mean['labels']:7}{scores}{mean['base_rate']:35.4f}")
     for name, published in PUBLISHED.items() if is_deepsea(summary) else ():
         print(f"  {'published ' + name:27}{published['auroc'][0]:8.4f}{published['auprc'][0]:8.4f}")
-    print(f"summary -> {out_dir / 'summary.json'} (peak memory {summary['peak_memory_gb']} GB)", flush=True)
+    print(f"summary -> {out_dir / 'summary.json'} (peak memory {summary['peak_memory_gb']} GB)")
 
 
 def print_box(out_dir):
@@ -359,7 +351,7 @@ def print_box(out_dir):
     made, quoted = ", ".join(name for name in OUTPUTS if (out_dir / name).is_file()), shlex.quote(str(out_dir))
     lines = [f"{out_dir}: {made}", f"next: python {sys.argv[0]} --out-dir {quoted} --predict seqs.fa --plot tracks.png"]
     edge = "-" * (max(map(len, lines)) + 2)
-    print(f"+{edge}+", *(f"| {line:{len(edge) - 2}} |" for line in lines), f"+{edge}+", sep="\n", flush=True)
+    print(f"+{edge}+", *(f"| {line:{len(edge) - 2}} |" for line in lines), f"+{edge}+", sep="\n")
 
 
 def is_deepsea(summary):
@@ -428,10 +420,11 @@ def main(argv=None):
         (out_dir / "checkpoint.npz").unlink(missing_ok=True)
         model, training = load_model(out_dir), read_json(out_dir / "training.json", "seconds", "best_epoch")
 
-        print(f"[3/3] test: {test.windows:,} windows", flush=True)
+        print(f"[3/3] test: {test.windows:,} windows")
         started = time.time()
         score = FromBits(model).predict_on_batch
-        P_valid, P = (strand_mean(lambda rows: score(split.X[rows]), split, args.batch_size) for split in (valid, test))
+        P_valid, P = (strand_mean(lambda rows: score(split.X[rows]), split.windows, split.strands, args.batch_size)
+                      for split in (valid, test))
         seconds = {"training": training["seconds"], "prediction": round(time.time() - started, 2)}
         thresholds = best_thresholds(P_valid, valid.labels(slice(valid.windows)))
         finish_run(out_dir, *evaluate(P, test.labels(slice(test.windows)), labels, thresholds), {
@@ -442,27 +435,28 @@ def main(argv=None):
         print_box(out_dir)
 
 
-def score_elsewhere(args, score, more=lambda test: {}):
+def score_elsewhere(args, score):
     """Score the run in --out-dir on the test split of --test-data, labels matched by name -> out_dir/test-NAME/.
 
-    score : packed (n, 500) -> (n, K);  more : function of the split -> entries of summary.json
+    score : packed (n, 500) -> (n, K)
     """
     out_dir, folder = Path(args.out_dir), Path(args.test_data)
     test, thresholds = load_split(folder, "test", packed_dir(out_dir), args.limit), trained_thresholds(out_dir)
     labels, names = load_labels(folder, test.n_labels), list(thresholds)
     there = {name: i for i, name in enumerate(unique_names([label[2] for label in labels])) if name in thresholds}
-    print(f"test: {folder}, {test.windows:,} windows; {len(there)} of {len(names)} labels are there", flush=True)
-    P = strand_mean(lambda rows: score(test.X[rows]), test, args.batch_size)
+    print(f"test: {folder}, {test.windows:,} windows; {len(there)} of {len(names)} labels are there")
+    P = strand_mean(lambda rows: score(test.X[rows]), test.windows, test.strands, args.batch_size)
     columns = list(there.values())
     rows, means = evaluate(P[:, [names.index(name) for name in there]], test.labels(slice(test.windows))[:, columns],
                            [labels[i] for i in columns], [thresholds[name] for name in there])
     target, summary = out_dir / f"test-{Path(os.path.realpath(folder)).name}", read_json(out_dir / "summary.json")
+    for key in ("reconstruction", "subset_accuracy", "label_output"):  # of the run's own test split
+        summary.pop(key, None)
     (target / "summary.json").unlink(missing_ok=True)
     write_json(target / "args.json", read_json(out_dir / "args.json"))
     finish_run(target, rows, means, summary | {
         "data": str(folder), "limit": args.limit, "test_windows": test.windows, "strands": test.strands,
-        "simulated": summary["simulated"] or test.simulated, "subset_accuracy": None, "label_output": None,
-        **more(test)})
+        "simulated": summary["simulated"] or test.simulated})
 
 
 # ==== The machinery: not needed to understand DanQ.
@@ -474,6 +468,7 @@ class BadInput(Exception):
 
 def command_line(main):
     """Run main(); a fault gives one line on stderr and exit code 2."""
+    sys.stdout.reconfigure(line_buffering=True)  # a log gets each line at once
     try:
         return main()
     except BadInput as error:
@@ -584,8 +579,7 @@ NO_SETTINGS = ("restart", "reuse_encodings", "make_demo_data", "compare", "curve
 def run_folder(args, script, simulated, source, changeable=()):
     """Hold --out-dir and record the run in args.json; yields True where it is finished already.
 
-    source : state of the data;  changeable : settings that may differ. BadInput where the folder is held or has a run
-    with other arguments, data or code.
+    source : state of the data;  changeable : settings that may differ from those of a run that is there
     """
     out_dir = Path(args.out_dir)
     record, summary = out_dir / "args.json", out_dir / "summary.json"
@@ -650,11 +644,11 @@ def all_devices(batch_size):
     """Train data-parallel over all GPUs of the machine, on JAX."""
     n = len(devices())
     if n > 1 and keras.backend.backend() != "jax":
-        print(f"one of {n} devices is used; KERAS_BACKEND=jax takes all", flush=True)
+        print(f"one of {n} devices is used; KERAS_BACKEND=jax takes all")
     elif n > 1:
         if batch_size % n:
             raise BadInput(f"--batch-size {batch_size} does not divide among {n} devices")
-        print(f"training on {n} devices, {batch_size // n} sequences on each", flush=True)
+        print(f"training on {n} devices, {batch_size // n} sequences on each")
         keras.distribution.set_distribution(keras.distribution.DataParallel())
     try:
         yield
@@ -667,7 +661,6 @@ def peak_memory():
 
 
 def finished_settings(out_dir, script=None):
-    """Settings of a finished run, BadInput where there is none."""
     if not (Path(out_dir) / "summary.json").is_file():
         raise BadInput(f"{out_dir} holds no finished run (no summary.json): train first")
     record = read_json(Path(out_dir) / "args.json", "settings")
@@ -710,9 +703,9 @@ TILE = 256 << 20  # bytes of a .mat read at a time, and the largest HDF5 chunk
 class Split:
     """One split of a data set, packed into bits; its rows are sequences.
 
-    X : (n, 500) uint8, np.packbits of the one-hot (1000, 4);  Y : (n, ceil(K / 8)) uint8, packed labels; memory maps
+    X : (n, 500) uint8, np.packbits of the one-hot (1000, 4);  Y : (n, ceil(K / 8)) uint8; memory maps
     windows : rows to score: n, or n / 2 with `strands`, when the other half are their reverse complements
-    source : state of the file it was packed from;  unlabelled : (m, 500) uint8, more sequences: rows n..n + m
+    source : state of the file it was packed from;  unlabelled : (m, 500) uint8, rows n..n + m
     """
     X: np.ndarray
     Y: np.ndarray
@@ -727,7 +720,7 @@ class Split:
         return len(self.X) + len(self.unlabelled)
 
     def batch(self, rows):
-        """X (n, 500), Y of some rows and, where some are unlabelled, their weights: 1, or 0 without labels."""
+        """X, Y of some rows and, where some are unlabelled, their weights: 1, or 0 without labels."""
         if not len(self.unlabelled):
             return self.X[rows], self.Y[rows]
         own, X = rows < len(self.X), np.empty((len(rows), self.X.shape[1]), np.uint8)
@@ -735,7 +728,6 @@ class Split:
         return X, self.Y[np.where(own, rows, 0)], own.astype(np.float32)
 
     def labels(self, rows=slice(None)):
-        """Labels (n, K) uint8 of some labelled rows."""
         return np.unpackbits(self.Y[rows], axis=1, count=self.n_labels)
 
 
@@ -749,7 +741,7 @@ def packed(X):
 
 
 def reverse_complement(X):
-    """Reverse complement of one-hot (n, length, 4): in the order A, G, C, T it reverses both axes."""
+    """Of one-hot (n, length, 4): in the order A, G, C, T it reverses both axes."""
     return X[:, ::-1, ::-1]
 
 
@@ -778,7 +770,7 @@ def packed_dir(out_dir):
 
 def load_data(args):
     """The splits {"train", "valid", "test"} and the label table of --data-dir."""
-    print(f"Keras on {keras.backend.backend()}: {', '.join(devices())}\ndata: {args.data_dir}", flush=True)
+    print(f"Keras on {keras.backend.backend()}: {', '.join(devices())}\ndata: {args.data_dir}")
     splits = {name: load_split(args.data_dir, name, packed_dir(args.out_dir), args.limit) for name in SPLITS}
     counts = {name: split.n_labels for name, split in splits.items()}
     if len(set(counts.values())) > 1:
@@ -856,7 +848,7 @@ def pack_split(path, name, files, source, limit):
     write_json(files[0], {"source": source, "n_labels": K, "windows": len(X) // (1 + strands), "strands": strands,
                           "simulated": simulated})
     print(f"packed {path}: {len(X):,} of {n:,} sequences x {K} labels -> {files[0].parent} "
-          f"({(X.nbytes + Y.nbytes) / 1e6:.1f} MB, {time.time() - started:.1f} s)", flush=True)
+          f"({(X.nbytes + Y.nbytes) / 1e6:.1f} MB, {time.time() - started:.1f} s)")
 
 
 @contextlib.contextmanager
@@ -875,7 +867,6 @@ def open_mat(path, keys):
 
 
 def check_layout(path, keys, X, *Y):
-    """Raise BadInput unless X is (1000, 4, N) and Y, if any, (K, N), with N and K >= 1."""
     for key, array in zip(keys, (X, *Y)):
         if not hasattr(array, "shape"):
             raise BadInput(f"{path} has no variable {key}: it must hold {' and '.join(keys)}")
@@ -912,7 +903,7 @@ def pack_array(source, ranges, path, where):
 
 
 def as_bits(tile, where, row, column):
-    """A tile, from (row, column) of an array on, as uint8. BadInput unless it holds 0 and 1 only."""
+    """A tile, from (row, column) of an array on, as uint8."""
     if tile.dtype.kind not in "bu" or tile.max() > 1:
         for at in np.argwhere((tile != 0) & (tile != 1))[:1]:
             raise BadInput(f"{where} must hold 0 and 1 only, not {tile[tuple(at)]} (row {row + at[0]}, sequence "
@@ -951,7 +942,7 @@ STEP = 200  # bases between windows of a long record: DeepSEA's bin
 
 
 def annotate(args, score):
-    """Write score(packed (n, 500)) -> (n, K) of the windows of --predict, over both strands, to --output, a TSV."""
+    """Write score(packed (n, 500)) -> (n, K) of --predict's windows, over both strands, to --output, a TSV."""
     names = list(trained_thresholds(Path(args.out_dir)))
     fasta, output = Path(args.predict), Path(args.output or "predictions.tsv")
     if not fasta.is_file():
@@ -994,8 +985,8 @@ def draw_tracks(windows, names, simulated, path):
 def fasta_windows(path, step=STEP):
     """Yield (record, start, end, padded, 1,000 letters) over a FASTA file, plain or gzip, a record in memory.
 
-    Long records are tiled in steps of `step` bases, a last window flush with the end; short ones are centred in N and
-    flagged as padded. start and end are 0-based, half-open.
+    Long records are tiled, a last window flush with the end; short ones are centred in N and flagged as padded. start
+    and end are 0-based, half-open.
     """
     name, letters = None, bytearray()
     for line in itertools.chain(fasta_lines(path), [b">"]):  # which ends the last record
@@ -1041,10 +1032,10 @@ LETTERS, COLOURS = "ACGT", ("#009e73", "#0072b2", "#e69f00", "#d55e00")  # told 
 
 
 def write_motifs(folder, path):
-    """Write a run's first filters as position weight matrices to `path`, in MEME's format; draw the best as logos.
+    """Write a run's filters as position weight matrices to `path`, in MEME's format; draw those of most information.
 
     A filter's sites are its best matches in those test windows in which it answers more than half of the highest that
-    it ever does (Quang & Xie 2016). The best filters are those of most information with `least` sites.
+    it ever does (Quang & Xie 2016).
     """
     settings = finished_settings(folder)
     model = load_model(folder) if (folder / "model.keras").is_file() else keras.Sequential()
@@ -1092,9 +1083,7 @@ def draw_logos(logos, simulated, path):
     figure, axes = subplots(max(1, -(-len(logos) // 4)), 4, figsize=(12, 8), sharey=True, squeeze=False)
     for axis, (name, heights) in zip(axes.flat, logos.items()):
         for i, column in enumerate(heights, 1):
-            top = 0
-            for base in column.argsort():
-                top += column[base]
+            for base, top in zip(column.argsort(), np.sort(column).cumsum()):
                 if column[base] < .15:
                     continue  # it could not be read
                 letter = textpath.TextPath((0, 0), LETTERS[base])
@@ -1122,7 +1111,7 @@ def save_figure(figure, path, simulated):
     for suffix in (".png", ".svg"):
         with new_file(Path(path).with_suffix(suffix)) as temporary, matplotlib.rc_context(settings):
             figure.savefig(temporary, dpi=100, metadata={"Date": None})  # the same bytes each time
-    print(f"-> {path} and .svg", flush=True)
+    print(f"-> {path} and .svg")
 
 
 # ---- simulated data
@@ -1130,10 +1119,10 @@ def save_figure(figure, path, simulated):
 def make_demo_data(folder, windows=4000, seed=1337):
     """Write a SIMULATED data set in DeepSEA's layouts: `windows` for training, an eighth for valid, a quarter for test.
 
-    GC content says how open the chromatin of a window is. Four factors bind a motif of their own in the middle 200
-    bases, on either strand; two bind a pair of motifs there, in their order, six bases apart. Decoys are all motifs
-    further out, and halves and wrong orders of the pairs. A label asks for openness and for a factor, histone marks
-    less so. Who knows the rules scores AUROC .87, AUPRC .40: the probabilities of simulate().
+    GC content says how open a window's chromatin is. Four factors bind a motif of their own in the middle 200 bases, on
+    either strand; two bind a pair of motifs there, in their order, six bases apart. Decoys are all motifs further out,
+    and halves and wrong orders of pairs. A label asks for openness and a factor, histone marks less for the factor. Who
+    knows the rules scores AUROC .87, AUPRC .40.
     """
     folder = Path(folder)
     if folder.exists():

@@ -4,7 +4,7 @@
 #   machine  a GPU VM with 16 GB of RAM for the full DeepSEA bundle; any 2 cores and 4 GB for the demo
 #   time     demo: about 8 minutes on 2 CPU cores after installation; full bundle: 12 hours an epoch of DanQ on two cores
 #            (projected from 100 sequences a second), so a GPU is needed
-#   disk     demo 1 GB; full bundle about 75 GB: download and .mat files 10, packed 3, encodings of seven models 42, forests 8,
+#   disk     demo 1 GB; full bundle about 70 GB: download and .mat files 10, packed 3, encodings of six models 36, forests 8,
 #            room to write the largest twice 10; plus 2 GB for .venv, 6 GB with CUDA
 #
 #   bash run_all.sh                                   data/*.mat if there; else download (GPU and network); else the demo
@@ -225,7 +225,6 @@ END
     exit
 fi
 say "the yardsticks: other features into the same forest"
-stage danq-forest superq.py --features danq --danq "$RUNS/danq$tag" "${forest[@]}"
 for features in kmer untrained pca; do stage $features superq.py --features $features "${forest[@]}"; done
 say "SuperQ as the paper had it"
 stage superq-paper superq.py --paper "${paper[@]}"

@@ -9,9 +9,8 @@
     python superq.py --paper                        the 2018 network and recipe, which diverges -> runs/superq-paper/
     python superq.py --ablation 3                   the 2018 network with the first three of five CHANGES
     python superq.py --features kmer                a yardstick: k-mer counts into the same forest -> runs/kmer/
-    python superq.py --predict seqs.fa              annotate your own sequences with runs/superq -> predictions.tsv
-    python superq.py --compare runs/danq runs/superq runs/kmer      table and figure -> runs/comparison.{md,png}
-    (each variant with an --out-dir of its own)
+    python superq.py --compare runs/danq runs/superq runs/kmer      table and figures -> runs/comparison.{md,png}
+    (each variant with an --out-dir of its own; --predict and others as in danq.py)
 
 On 8,000 windows of real DNA, 2 CPU cores: all held-out bases rebuilt (chance .25, the paper .2526), AUROC .762, AUPRC
 .170 in 3 minutes; DanQ .701, .113 in 24. --out-dir gets model.keras (stage 1), encodings.h5 (2), forest.npz and
@@ -22,16 +21,16 @@ import contextlib
 import json
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from itertools import cycle, islice
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import danq  # before keras: it silences start-up chatter
 import h5py
 import keras
 import numpy as np
-from danq import LENGTH, SPLITS, BadInput, Batches, new_file, number, onehot, positive
+from danq import LENGTH, SPLITS, BadInput, new_file, number, onehot, positive
 from keras import layers, ops
 from scipy import sparse
 from scipy.special import expit
@@ -42,8 +41,8 @@ from sklearn.ensemble import RandomForestRegressor
 # ---- settings
 
 CODE, DIGITS = 500, 250  # numbers in the bottleneck, the paper's and ours; of ours 250 digits, one for every four bases
-MIDDLE, CORE = 300, 200  # central bases that convolution and BLSTM look at; DeepSEA's labels speak of the 200
-FILTERS, WIDTH, LSTM_UNITS = 96, 16, 16
+MIDDLE, CORE = 300, 210  # central bases that convolution and BLSTM look at; DeepSEA's labels speak of 200
+FILTERS, WIDTH, POOL, LSTM_UNITS = 96, 16, 15, 16
 INPUT_KMERS = (3, 1000), (3, 600), (4, MIDDLE)  # (k, central bases) whose counts the pooled features see
 YARDSTICK = (2, 1000), (4, MIDDLE)  # the strongest set of counts on validation: 146 numbers
 LEARNING_RATE = 1e-4, 4e-3, 8e-5  # Adam's at the first step, after a twentieth of them, and, down a cosine, at the last
@@ -56,13 +55,8 @@ PAPER_LOG = {
     "danq.py": {"loss": [.0767], "val_loss": [.0684, .0666], "acc": [.9791], "val_acc": [.9815]},
     "superq.py": {"lowest loss": [1.4e8] * 8, "highest loss": [4.7e9] * 8,
                   "acc": [.2526, .2511, .2526, .2525, .2560, .2505, .2511, .2505]}}
-# What leads from the 2018 autoencoder to ours, one change at a time: --ablation N takes the first N.
-CHANGES = {
-    "softmax": "a softmax over each base's four numbers, cross-entropy, unknown bases left out",
-    "adam": "Adam, warmed up, then a cosine, clipped gradients, the best epoch on validation data",
-    "local": "a local code, two numbers for every four bases, read by a local decoder",
-    "sines": "the decoder reads the numbers through sines of doubling frequency",
-    "pooled": "half of the numbers are pooled features of the middle, which alone the forest and the labels read"}
+# What leads from the 2018 autoencoder to ours: --ablation N takes the first N. README.md says what each is.
+CHANGES = "softmax", "adam", "local", "sines", "pooled"
 
 
 # ---- the autoencoders
@@ -71,9 +65,8 @@ def build_autoencoder(filters=FILTERS, lstm_units=LSTM_UNITS, n_labels=0, sines=
     """(B, 1000, 4) -> 250 digits + 250 pooled features -> bases (B, 1000, 4) and more.
 
     Digits: a linear convolution, at first a base-4 numeral, writes four bases into a number; the decoder reads it
-    through sines of doubling frequency, as a dial by ever finer hands. Pooled features answer with the middle's
-    composition (B, 136), counts of 4-mers, and labels (B, n_labels).
-    sines, pooled : False for a decoder, a code without; then 500 digits, two for every four bases
+    through sines of doubling frequency. Pooled features answer with the middle's composition (B, 136), counts of
+    4-mers, and labels (B, n_labels). Without them there are 500 digits, two for every four bases.
     """
     inputs = keras.Input((LENGTH, 4))
     n = 1 if pooled else 2  # digits of a step
@@ -89,8 +82,7 @@ def build_autoencoder(filters=FILTERS, lstm_units=LSTM_UNITS, n_labels=0, sines=
     if sines:
         angles = np.pi / 4 * 2. ** np.arange(8)
         x = layers.Concatenate()([x] + [wave(x * float(angle)) for angle in angles for wave in (ops.sin, ops.cos)])
-    for _ in range(2):
-        x = layers.Conv1D(64, 1, activation="relu")(x)
+    x = layers.Conv1D(32, 1, activation="relu")(x)
     x = layers.Conv1D(16, 1)(x)  # (B, 250, 16): four bases a step
     outputs = {"bases": layers.Softmax(name="bases")(layers.Reshape((LENGTH, 4))(x))}
     if pooled:
@@ -108,15 +100,16 @@ def pooled_features(inputs, filters, lstm_units, with_counts, dtype):
     """
     middle = central(inputs, MIDDLE)
     both = ops.concatenate([middle, ops.flip(middle, (1, 2))], 0)  # the other strand as more rows of the batch
-    scan = layers.Conv1D(filters, WIDTH, activation="relu", dtype=dtype, name="motif_scan")(both)  # (2 B, 285, filters)
+    scan = layers.Conv1D(filters, WIDTH, dtype=dtype, name="motif_scan")(both)  # (2 B, 285, filters)
+    sites = layers.ReLU()(layers.MaxPooling1D(POOL)(scan))  # rectified last, on fewer numbers: (2 B, 19, filters)
+    grammar = danq.blstm(lstm_units)(sites) if lstm_units else None  # (2 B, 19, 32)
     x = [KmerCounts(k, span)(inputs) for k, span in INPUT_KMERS]
-    for span in (MIDDLE, CORE):  # how much of a motif, and its best site
-        part = central(scan, span)
-        x.append(ops.log(1 + 100 * ops.sum(strands(ops.mean(part, 1)), 0)))
-        x.append(ops.max(strands(ops.max(part, 1)), 0))
-    if lstm_units:
-        steps = danq.blstm(lstm_units)(layers.MaxPooling1D(20)(scan))  # (2 B, 14, 32)
-        x += [ops.sum(strands(ops.mean(central(steps, n), 1)), 0) for n in (14, 10)]
+    for span in (MIDDLE, CORE):
+        n = (span - WIDTH + 1) // POOL
+        x.append(ops.log(1 + 100 * ops.sum(strands(ops.mean(central(sites, n), 1)), 0)))  # how much of a motif
+        x.append(ops.max(strands(ops.max(central(sites, n), 1)), 0))  # its best site
+        if lstm_units:
+            x.append(ops.sum(strands(ops.mean(central(grammar, n), 1)), 0))
     x = layers.Dropout(.4)(layers.BatchNormalization(momentum=.9)(layers.Concatenate()(x)))
     counts = [KmerCounts(k, span)(inputs) for k, span in YARDSTICK] if with_counts else []
     width = CODE - DIGITS - sum(count.shape[1] for count in counts)
@@ -137,26 +130,22 @@ def central(x, n):
 
 @keras.saving.register_keras_serializable("superq")
 class KmerCounts(layers.Layer):
-    """Square roots of the counts of k-mers, on either strand, in the central `span` bases: (B, 1000, 4) -> (B, n).
-
-    A k-mer is a word and another right of it: a matrix product counts them, if their bases are known.
-    """
+    """Square roots of the counts of k-mers, on either strand, in the central `span` bases: (B, 1000, 4) -> (B, n)."""
 
     def __init__(self, k, span, **options):
         super().__init__(**options)
         self.k, self.span = k, span
 
     def call(self, X):
-        X = central(ops.cast(X, "float32"), self.span)
-        X, n, right = X * known_bases(X)[..., None], self.span - self.k + 1, self.k // 2
-        words = [X]
-        for i in range(1, self.k - right):  # (B, span - i, 4^(i + 1)): which word begins where
-            pairs = words[-1][:, :self.span - i, :, None] * X[:, i:, None, :]
-            words.append(ops.reshape(pairs, (-1, self.span - i, 4 ** (i + 1))))
-        first, second = words[-1][:, :n], words[right - 1][:, -n:]
-        counts = ops.reshape(ops.matmul(ops.transpose(first, (0, 2, 1)), second), (-1, 4 ** self.k))
-        mates = complement_words(self.k)
-        one = np.unique(np.minimum(np.arange(4 ** self.k), mates))  # of both strands' names
+        X, n, words, mates = central(X, self.span), self.span - self.k + 1, 4 ** self.k, complement_words(self.k)
+        base, known = ops.argmax(X, -1), known_bases(X)
+        rows = ops.shape(X)[0]
+        word, whole = ops.arange(rows, dtype=base.dtype)[:, None], 1.  # each row has bins of its own
+        for i in range(self.k):
+            word, whole = 4 * word + base[:, i:i + n], whole * known[:, i:i + n]
+        counts = ops.segment_sum(ops.reshape(whole, (-1,)), ops.reshape(word, (-1,)), rows * words)
+        counts = ops.reshape(counts, (-1, words))
+        one = np.unique(np.minimum(np.arange(words), mates))  # of both strands' names
         return ops.sqrt(ops.take(counts, one, 1) + ops.take(counts, mates[one], 1))
 
     def get_config(self):
@@ -185,15 +174,14 @@ def build_paper(filters=danq.FILTERS, lstm_units=danq.LSTM_UNITS, softmax=False,
 
 def build(args, n_labels=0):
     sizes = {key: getattr(args, key) for key in ("filters", "lstm_units") if getattr(args, key) is not None}
-    changes = changes_of(args.ablation)
+    changes = CHANGES[:args.ablation]
     if "local" not in changes:
         return build_paper(**sizes, softmax="softmax" in changes, dtype=args.dtype)
     return build_autoencoder(**sizes, n_labels=n_labels, sines="sines" in changes, pooled="pooled" in changes,
                              dtype=args.dtype)
 
 
-def changes_of(ablation):
-    return list(CHANGES)[:ablation]
+
 
 
 def encoder_of(autoencoder):
@@ -204,11 +192,8 @@ def encoder_of(autoencoder):
 # ---- their training
 
 def compile_autoencoder(network, changes, steps, n_labels, label_weight):
-    """Loss and optimiser with some of CHANGES, for so many steps.
-
-    2018: squared error, Nadam. Ours: cross-entropy of known bases + squared error of composition + label_weight x
-    cross-entropy of labels; Adam.
-    """
+    """2018: squared error, Nadam. Ours, with all CHANGES: cross-entropy of known bases + squared error of composition +
+    label_weight x cross-entropy of labels; Adam."""
     optimizer = Nadam2018(PAPER_RATE, beta_1=.9, beta_2=.999, epsilon=1e-8)
     if "adam" in changes:
         (first, top, last), warmup = LEARNING_RATE, max(1, steps // 20)
@@ -263,19 +248,16 @@ def targets_of(network):
 
 def train_autoencoder(args, splits, out_dir):
     """Stage 1: write model.keras and, last, autoencoder.json."""
-    train, valid, changes = splits["train"], splits["valid"], changes_of(args.ablation)
+    train, changes = splits["train"], CHANGES[:args.ablation]
     if args.unlabelled:
         train.unlabelled = load_unlabelled(args.unlabelled, danq.packed_dir(out_dir), args.unlabelled_limit)
     with danq.all_devices(args.batch_size):
         model = compiled_autoencoder(args, train.n_labels, len(train))
         print(f"[1/3] autoencoder: {model.count_params():,} parameters, {CODE} numbers a sequence, {len(train):,} "
-              f"sequences, labels at weight {args.label_weight:g}, {args.epochs} epochs", flush=True)
+              f"sequences, labels at weight {args.label_weight:g}, {args.epochs} epochs")
         always = "" if changes else "always .25: loss 0.1875; "
-        training = danq.fit(
-            model, lambda epoch: Batches(train, args.batch_size, args.seed, epoch),
-            Batches(valid, args.batch_size) if "adam" in changes else None, args,
-            PATIENCE if "adam" in changes else args.epochs,
-            f" ({always}commonest base: acc {base_shares(train).max():.4f})")
+        training = danq.fit(model, train, splits["valid"] if "adam" in changes else None, args, PATIENCE,
+                            f" ({always}commonest base: acc {base_shares(train).max():.4f})")
     report = reconstruction(args.ablation, danq.load_model(out_dir), train, splits["test"], args.batch_size)
     danq.write_json(out_dir / "autoencoder.json", {
         "training": training, "reconstruction": report, "sequences": len(train), "parameters": model.count_params(),
@@ -287,14 +269,13 @@ def compiled_autoencoder(args, n_labels, sequences):
     keras.utils.set_random_seed(args.seed)
     network = build(args, n_labels if args.label_weight else 0)
     steps = args.epochs * -(-sequences // args.batch_size)
-    return compile_autoencoder(network, changes_of(args.ablation), steps, n_labels, args.label_weight)
+    return compile_autoencoder(network, CHANGES[:args.ablation], steps, n_labels, args.label_weight)
 
 
 # ---- how well is DNA rebuilt?
 
 def reconstruction(ablation, model, train, test, batch_size):
-    """Base accuracy and bits per base of held-out rows, decoded from encodings as they are kept, beside the commonest
-    base of the training split."""
+    """Base accuracy and bits per base of held-out rows, decoded from encodings as they are kept."""
     bases = model.output["bases"] if isinstance(model.output, dict) else model.output
     encoder, decoder = encoder_of(model), keras.Model(model.get_layer("bottleneck").output, bases)
     rows, shares, sums = danq.even_sample(len(test.X), 10_000), base_shares(train), np.zeros(4)
@@ -308,7 +289,7 @@ def reconstruction(ablation, model, train, test, batch_size):
                  -np.log2(np.clip(true, 1e-7, 1)).sum(dtype=float))
     accuracy, commonest, bits = sums[1:] / max(sums[0], 1)
     print(f"held-out DNA, {len(rows):,} test sequences: bases rebuilt {accuracy:.4f} ({bits:.3f} bits); commonest base "
-          f"{commonest:.4f}; the 2018 paper .2526", flush=True)
+          f"{commonest:.4f}; the 2018 paper .2526")
     return {"base_accuracy": accuracy, "bits_per_base": bits, "commonest_base": commonest}
 
 
@@ -320,9 +301,8 @@ def base_shares(split):
 
 
 def base_codes(X):
-    """Base of each column (n, 1000) int8: index into A, G, C, T, or -1 where it is not known."""
-    one = sum(X[..., base] for base in range(4)) == 1  # several times faster than X.sum(-1)
-    return np.where(one, X[..., 1] + 2 * X[..., 2] + 3 * X[..., 3], np.uint8(255)).view(np.int8)
+    """Base of each column (n, 1000): index into A, G, C, T, or -1 where it is not known."""
+    return np.where(X.sum(-1) == 1, X.argmax(-1), -1)
 
 
 # ---- encodings
@@ -339,7 +319,7 @@ def load_encoder(out_dir, features, ablation):
 
 
 def code_dtype(ablation):  # our code stays within a few units; the paper's optimiser leaves it no scale
-    return np.float16 if "adam" in changes_of(ablation) else np.float32
+    return np.float16 if "adam" in CHANGES[:ablation] else np.float32
 
 
 def write_encodings(path, encode, splits, labels, about, batch_size):
@@ -376,7 +356,7 @@ def write_encodings(path, encode, splits, labels, about, batch_size):
         seconds = (time.time() - started) * len(blocks) / (len(blocks) - done or len(blocks))  # with those made before
         file.attrs["about"] = json.dumps(about | {"encoding_seconds": round(seconds, 2)})
     part.unlink()
-    print(f"[2/3] encodings: {width} numbers a sequence -> {path} ({seconds:.0f} s)", flush=True)
+    print(f"[2/3] encodings: {width} numbers a sequence -> {path} ({seconds:.0f} s)")
 
 
 @contextlib.contextmanager
@@ -407,8 +387,7 @@ def open_encodings(out_dir):
 
 # ---- a random forest for many labels
 # For logistic regression write two functions of these names and give --reuse-encodings: fit_forest(Z, Y, ..., first) ->
-# a dict of arrays (forest.npz), of HDF5 datasets Z (N, width), from column `first` on, and Y (N, K); and
-# predict_forest(dict, Z (n, width)) -> scores (n, K).
+# a dict of arrays (forest.npz); predict_forest(dict, Z (n, width)) -> scores (n, K).
 
 def fit_forest(Z, Y, trees=TREES, leaf=LEAF, samples=SAMPLES, projections=PROJECTIONS, seed=1337, bootstrap=True,
                first=0):
@@ -417,8 +396,7 @@ def fit_forest(Z, Y, trees=TREES, leaf=LEAF, samples=SAMPLES, projections=PROJEC
     Z : (N, width), of which the columns from `first` on;  Y : (N, K) 0/1, arrays or HDF5 datasets
     samples : rows drawn for each GROUP of trees where there are more: memory does not grow with N
     projections : random sums of labels that stand for them as trees grow (Joly et al. 2014), each on a bootstrap of
-    SHARE of the rows and of `leaf`; 0 for the labels. Regression trees on 0/1 labels split by half of Gini.
-    Leaf means are then taken over the labels of all N rows.
+    SHARE of the rows and of `leaf`; 0 for the labels. Leaf means are then taken over the labels of all N rows.
     """
     grown, bar = [], danq.progress(trees)
     for n in range(0, trees, GROUP):
@@ -494,11 +472,11 @@ def leaf_means(forest, trees, Z, Y, first, block=20_000):
         total[own] += (reached @ labels).toarray()
         sizes[own] += reached.sum(1)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPool() as pool:
         for i in range(0, len(Z), block):
             X = Z[i:i + block][:, first:].astype(np.float32)
             labels = sparse.csr_matrix(Y[i:i + block], dtype=np.float32)
-            list(pool.map(add, range(len(trees))))
+            pool.map(add, range(len(trees)))
     return total / np.maximum(sizes, 1)
 
 
@@ -513,9 +491,8 @@ def fit_and_score(args, out_dir):
     started, scores = time.time(), []
     with open_encodings(out_dir) as (file, about):
         Z, Y = file["train/Z"], file["train/Y"]
-        print(f"[3/3] forest: {args.forest_trees} trees, {len(Z):,} x {Z.shape[1]} encodings, {Y.shape[1]} labels",
-              flush=True)
-        pooled = args.features in ("autoencoder", "untrained") and args.ablation == len(CHANGES)
+        print(f"[3/3] forest: {args.forest_trees} trees, {len(Z):,} x {Z.shape[1]} encodings, {Y.shape[1]} labels")
+        pooled = args.features in ("autoencoder", "untrained") and "pooled" in CHANGES[:args.ablation]
         forest = fit_forest(Z, Y, args.forest_trees, args.forest_leaf, args.forest_samples, args.forest_projections,
                             args.seed, first=DIGITS * pooled)  # digits are noise to it
         with new_file(out_dir / "forest.npz") as temporary:
@@ -523,21 +500,22 @@ def fit_and_score(args, out_dir):
         seconds = {"autoencoder": about["training"]["seconds"], "encodings": about["encoding_seconds"],
                    "forest": round(time.time() - started, 2)}
         for group in (file["valid"], file["test"]):
-            split = danq.Split(None, None, Y.shape[1], int(group.attrs["windows"]), bool(group.attrs["strands"]))
-            scores += [danq.strand_mean(lambda rows: predict_forest(forest, group["Z"][rows]), split, 500),
-                       group["Y"][:split.windows]]
+            windows, strands = int(group.attrs["windows"]), bool(group.attrs["strands"])
+            scores += [danq.strand_mean(lambda rows: predict_forest(forest, group["Z"][rows]), windows, strands, 500),
+                       group["Y"][:windows]]
         if args.label_weight:  # what the autoencoder itself answers
             weights, bias = danq.load_model(out_dir).get_layer("labels").get_weights()
-            P = danq.strand_mean(lambda rows: expit(group["Z"][rows][:, DIGITS:] @ weights + bias), split, 500)
+            P = danq.strand_mean(lambda rows: expit(group["Z"][rows][:, DIGITS:] @ weights + bias), windows, strands,
+                                 batch_size=500)
             _, means = danq.evaluate(P, scores[-1], [(i, "all", "") for i in range(P.shape[1])], [.5] * P.shape[1])
             about["label_output"] = {key: means["all"][key] for key in ("auroc", "auprc")}
-            print("the autoencoder's own label output:", about["label_output"], flush=True)
+            print("the autoencoder's own label output:", about["label_output"])
         labels = [(i, *(text.decode() for text in label)) for i, label in enumerate(file["labels"][:])]
         n = len(Z)
     P_valid, Y_valid, P, Y = scores
     danq.finish_run(out_dir, *danq.evaluate(P, Y, labels, danq.best_thresholds(P_valid, Y_valid)), about | {
         "model": run_name(args), "seed": args.seed, "train_sequences": n, "test_windows": len(P),
-        "strands": split.strands, "seconds": seconds, "training_seconds": round(sum(seconds.values()), 2),
+        "strands": strands, "seconds": seconds, "training_seconds": round(sum(seconds.values()), 2),
         "subset_accuracy": float(((P >= .5) == Y).all(1).mean())})
 
 
@@ -556,9 +534,8 @@ def parse_args(argv=None):
             help="take the first N changes from the 2018 autoencoder to ours")
     training("--label-weight", type=number(float, 0), metavar="W",
              help=f"of the labels in the autoencoder's loss; 0: none, as in 2018 ({LABEL_WEIGHT:g})")
-    forest("--features", default="autoencoder", choices=("autoencoder", "untrained", "pca", "kmer", "danq"),
+    forest("--features", default="autoencoder", choices=("autoencoder", "untrained", "pca", "kmer"),
            help="what the forest sees: the bottleneck, or a yardstick")
-    forest("--danq", metavar="DIR", help="the run that --features danq takes (danq beside --out-dir)")
     forest("--forest-trees", type=positive, default=TREES, help="%(default)s")
     forest("--forest-leaf", type=positive, default=LEAF, help="encodings in a leaf at least (%(default)s)")
     forest("--forest-samples", type=positive, default=SAMPLES, help="rows that trees grow on at most (%(default)s)")
@@ -572,7 +549,7 @@ def parse_args(argv=None):
         parser.set_defaults(epochs=10, batch_size=danq.BATCH, forest_trees=10, forest_leaf=1)
         args = parser.parse_args(argv)
         args.ablation = 0
-    learns, ours = args.features == "autoencoder", args.ablation == len(CHANGES)
+    learns, ours = args.features == "autoencoder", "pooled" in CHANGES[:args.ablation]
     if args.label_weight is None:
         args.label_weight = LABEL_WEIGHT if learns and ours else 0.
     for wrong, why in (
@@ -583,9 +560,7 @@ def parse_args(argv=None):
             (args.reuse_encodings and args.restart, "--restart discards the encodings that --reuse-encodings needs")):
         if wrong:
             raise BadInput(why)
-    folder = {"autoencoder": "superq-paper" if args.paper else "superq", "danq": "danq-forest"}
-    args.out_dir = args.out_dir or f"runs/{folder.get(args.features, args.features)}"
-    args.danq = (args.danq or str(Path(args.out_dir).parent / "danq")) if args.features == "danq" else None
+    args.out_dir = args.out_dir or f"runs/{('superq-paper' if args.paper else 'superq') if learns else args.features}"
     return args
 
 
@@ -598,7 +573,7 @@ def main(argv=None):
     if args.motifs:
         return danq.write_motifs(out_dir, args.motifs)
     if args.predict or args.test_data:
-        return (danq.annotate if args.predict else score_elsewhere)(args, trained_scores(out_dir))
+        return (danq.annotate if args.predict else danq.score_elsewhere)(args, trained_scores(out_dir))
     if args.reuse_encodings:  # everything but the forest's arguments is as it was
         changeable = "forest_trees", "forest_leaf", "forest_samples", "forest_projections", "code"
         with open_encodings(out_dir) as (_, about):
@@ -608,8 +583,7 @@ def main(argv=None):
     else:
         splits, labels = danq.load_data(args)
         simulated, sources = splits["train"].simulated, [split.source for split in splits.values()]
-        more = args.unlabelled, args.danq and f"{args.danq}/model.keras"
-        sources += [danq.file_state(path) for path in more if path]
+        sources += [danq.file_state(args.unlabelled)] if args.unlabelled else []
     with danq.run_folder(args, "superq.py", simulated, sources, changeable) as finished:
         if finished:
             return
@@ -636,11 +610,11 @@ def encode_splits(args, splits, labels, out_dir):
 
 def run_name(args):
     names = {"kmer": "k-mers -> forest", "untrained": "untrained encoder -> forest", "pca": "PCA -> forest",
-             "danq": "DanQ's features -> forest", "autoencoder": "SuperQ" + " (paper)" * args.paper}
-    learns, ours, weight = args.features == "autoencoder", args.ablation == len(CHANGES), args.label_weight
+             "autoencoder": "SuperQ" + " (paper)" * args.paper}
+    learns, weight = args.features == "autoencoder" and "pooled" in CHANGES[:args.ablation], args.label_weight
     return ", ".join(filter(None, [
-        names[args.features], not ours and not args.paper and f"ablation {args.ablation}",
-        learns and ours and weight != LABEL_WEIGHT and (f"label weight {weight:g}" if weight else "no labels"),
+        names[args.features], args.ablation < len(CHANGES) and not args.paper and f"ablation {args.ablation}",
+        learns and weight != LABEL_WEIGHT and (f"label weight {weight:g}" if weight else "no labels"),
         args.lstm_units == 0 and "no BLSTM", args.unlabelled and f"+ {args.unlabelled_limit or 'all'} unlabelled",
         not args.forest_projections and "direct forest"]))
 
@@ -653,41 +627,26 @@ def trained_scores(out_dir):
     return lambda X: predict_forest(forest, encode(X))
 
 
-def score_elsewhere(args, score):
-    settings = danq.finished_settings(args.out_dir)
 
-    def rebuild(test):
-        train = danq.load_split(settings["data_dir"], "train", danq.packed_dir(args.out_dir), settings["limit"])
-        model = danq.load_model(args.out_dir)
-        return {"reconstruction": reconstruction(settings["ablation"], model, train, test, args.batch_size)}
-
-    danq.score_elsewhere(args, score, *[rebuild] * (settings["features"] == "autoencoder"))
 
 
 # ==== The machinery: not needed to understand SuperQ.
 # ---- yardsticks and unlabelled DNA
 
 def make_yardstick(args, splits, out_dir):
-    """Stage 1 of yardsticks: an untrained encoder, PCA's, DanQ's 925 features."""
+    """Stage 1 of yardsticks: an untrained encoder, or PCA's."""
     train, started = splits["train"], time.time()
-    if args.features == "danq":
-        danq.finished_settings(args.danq, "danq.py")
-        started -= danq.read_json(Path(args.danq) / "summary.json", "training_seconds")["training_seconds"]
-        model = danq.load_model(args.danq)
-        code = layers.Identity(name="bottleneck")(model.get_layer("dense").output)
-    elif args.features == "pca":
+    if args.features == "pca":
         X = onehot(train.X[danq.even_sample(len(train.X), 20_000)])
         solver = "covariance_eigh" if len(X) > 4 * LENGTH else "full"
         pca = PCA(min(CODE, len(X)), svd_solver=solver).fit(X.reshape(len(X), -1).astype(np.float32))
         inputs, project = keras.Input((LENGTH, 4)), layers.Dense(pca.n_components_, name="bottleneck")
         model = keras.Model(inputs, project(layers.Flatten()(inputs)))
         project.set_weights([pca.components_.T, -pca.components_ @ pca.mean_])
-        code = model.output
     else:
         keras.utils.set_random_seed(args.seed)
-        model = build(args)
-        code = model.get_layer("bottleneck").output
-    model = keras.Model(model.inputs, code, name=f"{args.features}{'_SIMULATED' * train.simulated}")
+        model = encoder_of(build(args))
+    model.name = f"{args.features}{'_SIMULATED' * train.simulated}"
     with new_file(out_dir / "model.keras") as temporary:
         model.save(temporary)
     seconds = round(time.time() - started, 2)
@@ -886,7 +845,7 @@ def draw_lines(axis, lines):
 
 
 def draw_comparison(groups, scores):
-    """A row for each model, the best on top: mean over labels with its interval, a dot for each run, training time."""
+    """A row for each model, the best on top: mean over labels with its interval, a dot for each run."""
     base, models = next(iter(groups.values()))[0], sorted(groups, key=lambda model: np.nanmean(scores[model][:, 0]))
     figure, axes = danq.subplots(1, 3, figsize=(13, 2 + .4 * len(groups)), sharey=True)
     marks = {"chance": {"auroc": [.5], "auprc": [base["means"]["all"]["base_rate"]]}}
