@@ -48,6 +48,7 @@ try:
 finally:
     os.dup2(stderr, 2)
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from sklearn.utils import gen_batches
 
 # ---- settings
 
@@ -282,13 +283,12 @@ class Checkpoint(keras.callbacks.Callback):
 def strand_mean(score, windows, strands, batch_size):
     """Scores (windows, K) float32 of score(rows), over both strands where the data have them."""
     P, bar = [], progress(windows)
-    for start in range(0, windows, batch_size):
-        stop = min(start + batch_size, windows)
-        p = score(slice(start, stop))
+    for rows in gen_batches(windows, batch_size):
+        p = score(rows)
         if strands:
-            p = (p + score(slice(windows + start, windows + stop))) / 2
+            p = (p + score(slice(windows + rows.start, windows + rows.stop))) / 2
         P.append(p.astype(np.float32))
-        bar.update(stop)
+        bar.update(rows.stop)
     return np.concatenate(P)
 
 
@@ -443,7 +443,7 @@ def score_elsewhere(args, score):
     out_dir, folder = Path(args.out_dir), Path(args.test_data)
     test, thresholds = load_split(folder, "test", packed_dir(out_dir), args.limit), trained_thresholds(out_dir)
     labels, names = load_labels(folder, test.n_labels), list(thresholds)
-    there = {name: i for i, name in enumerate(unique_names([label[2] for label in labels])) if name in thresholds}
+    there = {name: i for i, _, name in labels if name in thresholds}
     print(f"test: {folder}, {test.windows:,} windows; {len(there)} of {len(names)} labels are there")
     P = strand_mean(lambda rows: score(test.X[rows]), test.windows, test.strands, args.batch_size)
     columns = list(there.values())
@@ -497,7 +497,8 @@ def number(kind, least, most=math.inf):
     """argparse type: a finite int or float from least to most."""
     def parse(text):
         if not least <= (value := kind(text)) <= most or value == math.inf:
-            raise argparse.ArgumentTypeError(f"must be at least {least} and at most {most}, is {text}")
+            limit = f" and at most {most}" if most < math.inf else ""
+            raise argparse.ArgumentTypeError(f"must be at least {least}{limit}, is {text}")
         return value
     parse.__name__ = kind.__name__  # argparse: "invalid int value"
     return parse
@@ -620,7 +621,7 @@ def locked(folder, wait=False):
 
 
 def code_hash(script):
-    files = [Path(__file__).resolve().with_name(name) for name in dict.fromkeys(("danq.py", script))]
+    files = [Path(__file__).resolve().with_name(name) for name in sorted({"danq.py", script})]
     return hashlib.sha256("".join(ast.dump(ast.parse(file.read_bytes())) for file in files).encode()).hexdigest()[:16]
 
 
@@ -675,7 +676,7 @@ def finished_settings(out_dir, script=None):
 def trained_thresholds(out_dir):
     path, n = out_dir / "metrics.csv", read_json(out_dir / "summary.json", "labels")["labels"]
     names, thresholds = read_columns(path, "name", kind=str, n=n), read_columns(path, "threshold", n=n)
-    return dict(zip(unique_names(names[:, 0].tolist()), thresholds[:, 0].tolist()))
+    return dict(zip(names[:, 0].tolist(), thresholds[:, 0].tolist()))
 
 
 def read_columns(path, *names, kind=float, n=None):
@@ -795,12 +796,9 @@ def load_labels(data_dir, n_labels):
     rows = [line.split("\t") for line in path.read_text("utf-8", "replace").splitlines()]
     if [row[0] for row in rows] != ["column", *map(str, range(n_labels))] or any(len(row) != 3 for row in rows):
         raise BadInput(f"{path} must have the columns column, assay, name (tabs between) and {n_labels} rows in order")
-    return [(int(column), assay, name) for column, assay, name in rows[1:]]
-
-
-def unique_names(names):
-    """Label names, with the column behind those that occur more than once."""
-    return [f"{name}|{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
+    names = [row[2] for row in rows[1:]]
+    return [(int(column), assay, f"{name}|{column}" if names.count(name) > 1 else name)
+            for column, assay, name in rows[1:]]
 
 
 def load_split(data_dir, name, folder, limit=None):
@@ -815,10 +813,10 @@ def load_split(data_dir, name, folder, limit=None):
         raise BadInput(f"{path} is missing: a data folder holds train.mat, valid.mat and test.mat "
                        "(danq.py --make-demo-data DIR makes some)")
     source = f"{os.path.realpath(path)}, {file_state(path)}"
-    while not (split := open_packed(files, source)):
-        with locked(files[0].parent, wait=True):
-            open_packed(files, source) or pack_split(path, name, files, source, limit)
-    return split
+    if split := open_packed(files, source):
+        return split
+    with locked(files[0].parent, wait=True):
+        return open_packed(files, source) or pack_split(path, name, files, source, limit)
 
 
 def file_state(path):
@@ -827,7 +825,7 @@ def file_state(path):
 
 
 def open_packed(files, source):
-    with contextlib.suppress(OSError, ValueError, TypeError, EOFError):
+    with contextlib.suppress(Exception):
         facts, X, Y = json.loads(files[0].read_text()), *(np.load(file, mmap_mode="r") for file in files[1:])
         if facts["source"] == source and len(X) == len(Y):
             return Split(X, Y, **facts)
@@ -845,10 +843,12 @@ def pack_split(path, name, files, source, limit):
         pack_array(Y, ranges, labels, f"{path}: {keys[1]}")
     X, Y = (np.load(file, mmap_mode="r") for file in files[1:])
     strands = have_strands(X, Y)
-    write_json(files[0], {"source": source, "n_labels": K, "windows": len(X) // (1 + strands), "strands": strands,
-                          "simulated": simulated})
+    facts = {"source": source, "n_labels": K, "windows": len(X) // (1 + strands), "strands": strands,
+             "simulated": simulated}
+    write_json(files[0], facts)
     print(f"packed {path}: {len(X):,} of {n:,} sequences x {K} labels -> {files[0].parent} "
           f"({(X.nbytes + Y.nbytes) / 1e6:.1f} MB, {time.time() - started:.1f} s)")
+    return Split(X, Y, **facts)
 
 
 @contextlib.contextmanager
@@ -1038,7 +1038,7 @@ def write_motifs(folder, path):
     it ever does (Quang & Xie 2016).
     """
     settings = finished_settings(folder)
-    model = load_model(folder) if (folder / "model.keras").is_file() else keras.Sequential()
+    model = load_model(folder)
     if "motif_scan" not in [layer.name for layer in model.layers]:
         raise BadInput(f"{folder} has no convolution that scans for motifs: give a run that has one")
     test = load_split(settings["data_dir"], "test", packed_dir(folder), settings["limit"])
@@ -1062,7 +1062,7 @@ def write_motifs(folder, path):
 def count_sites(scan, model, test, batch_size):
     """A, C, G, T at each filter's sites (filters, width, 4), numbers of sites, and their shares of the test windows."""
     look = keras.Model(model.inputs, [scan.input, scan.output]).predict_on_batch  # SuperQ scans both strands, as rows
-    batches = [slice(i, min(i + batch_size, test.windows)) for i in range(0, test.windows, batch_size)]
+    batches = [*gen_batches(test.windows, batch_size)]
     highest = np.max([look(onehot(test.X[rows]))[1].max((0, 1)) for rows in batches], 0)
     width, sites, bases = np.arange(scan.kernel_size[0]), np.zeros(len(highest), int), np.full(4, 1e-9)
     counts = np.zeros((len(highest), len(width), 4))

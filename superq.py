@@ -22,7 +22,7 @@ import json
 import os
 import time
 from hashlib import sha256
-from itertools import cycle, islice
+from itertools import islice
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from scipy.special import expit
 from scipy.stats import bootstrap
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestRegressor
+from sklearn.utils import gen_batches
 
 # ---- settings
 
@@ -94,20 +95,20 @@ def build_autoencoder(filters=FILTERS, lstm_units=LSTM_UNITS, n_labels=0, sines=
 
 
 def pooled_features(inputs, filters, lstm_units, with_counts, dtype):
-    """What stands in the middle: (B, 1000, 4) -> (B, 250), the same for its reverse complement.
+    """Motifs of the middle, counts around it: (B, 1000, 4) -> (B, 250), the same for its reverse complement.
 
     with_counts : 146 of them are the yardstick's counts, for a network that no label teaches
     """
     middle = central(inputs, MIDDLE)
     both = ops.concatenate([middle, ops.flip(middle, (1, 2))], 0)  # the other strand as more rows of the batch
-    scan = layers.Conv1D(filters, WIDTH, dtype=dtype, name="motif_scan")(both)  # (2 B, 285, filters)
-    sites = layers.ReLU()(layers.MaxPooling1D(POOL)(scan))  # rectified last, on fewer numbers: (2 B, 19, filters)
-    grammar = danq.blstm(lstm_units)(sites) if lstm_units else None  # (2 B, 19, 32)
+    scan = layers.Conv1D(filters, WIDTH, activation="relu", dtype=dtype, name="motif_scan")(both)  # (2 B, 285, filters)
+    mean, best = layers.AveragePooling1D(POOL)(scan), layers.MaxPooling1D(POOL)(scan)  # (2 B, 19, filters)
+    grammar = danq.blstm(lstm_units)(best) if lstm_units else None  # (2 B, 19, 2 units)
     x = [KmerCounts(k, span)(inputs) for k, span in INPUT_KMERS]
     for span in (MIDDLE, CORE):
         n = (span - WIDTH + 1) // POOL
-        x.append(ops.log(1 + 100 * ops.sum(strands(ops.mean(central(sites, n), 1)), 0)))  # how much of a motif
-        x.append(ops.max(strands(ops.max(central(sites, n), 1)), 0))  # its best site
+        x.append(ops.log(1 + 100 * ops.sum(strands(ops.mean(central(mean, n), 1)), 0)))  # how much of a motif
+        x.append(ops.max(strands(ops.max(central(best, n), 1)), 0))  # its best site
         if lstm_units:
             x.append(ops.sum(strands(ops.mean(central(grammar, n), 1)), 0))
     x = layers.Dropout(.4)(layers.BatchNormalization(momentum=.9)(layers.Concatenate()(x)))
@@ -124,7 +125,7 @@ def strands(x):
 
 def central(x, n):
     """The middle n of (B, steps, features)."""
-    first = max(0, (x.shape[1] - n) // 2)
+    first = (x.shape[1] - n) // 2
     return x[:, first:first + n]
 
 
@@ -137,7 +138,8 @@ class KmerCounts(layers.Layer):
         self.k, self.span = k, span
 
     def call(self, X):
-        X, n, words, mates = central(X, self.span), self.span - self.k + 1, 4 ** self.k, complement_words(self.k)
+        X, n, words = central(X, self.span), self.span - self.k + 1, 4 ** self.k
+        mates = np.arange(words)[::-1].reshape([4] * self.k).T.ravel()  # their reverse complements
         base, known = ops.argmax(X, -1), known_bases(X)
         rows = ops.shape(X)[0]
         word, whole = ops.arange(rows, dtype=base.dtype)[:, None], 1.  # each row has bins of its own
@@ -152,12 +154,6 @@ class KmerCounts(layers.Layer):
         return super().get_config() | {"k": self.k, "span": self.span}
 
 
-def complement_words(k):
-    """Number of the reverse complement of each k-mer number."""
-    digits = np.arange(4 ** k)[:, None] // 4 ** np.arange(k) % 4
-    return (3 - digits) @ 4 ** np.arange(k)[::-1]
-
-
 def known_bases(X):
     """1 where a column of one-hot (B, length, 4) holds one base, else 0: (B, length) float32."""
     return ops.cast(ops.equal(ops.sum(X, -1), 1), "float32")
@@ -169,7 +165,8 @@ def build_paper(filters=danq.FILTERS, lstm_units=danq.LSTM_UNITS, softmax=False,
     x = danq.trunk(inputs, filters, lstm_units, conv_activation=None, dtype=dtype)  # (B, 48000)
     x = layers.Dense(CODE, name="bottleneck")(x)  # (B, 500)
     x = layers.Reshape((LENGTH, 4))(layers.Dense(LENGTH * 4)(x))
-    return keras.Model(inputs, {"bases": layers.Softmax(name="bases")(x)} if softmax else x, name="superq_paper")
+    answer = layers.Softmax if softmax else layers.Identity
+    return keras.Model(inputs, {"bases": answer(name="bases")(x)}, name="superq_paper")
 
 
 def build(args, n_labels=0):
@@ -181,9 +178,6 @@ def build(args, n_labels=0):
                              dtype=args.dtype)
 
 
-
-
-
 def encoder_of(autoencoder):
     """(B, 1000, 4) -> (B, 500), sharing the autoencoder's weights."""
     return keras.Model(autoencoder.inputs, autoencoder.get_layer("bottleneck").output, name="encoder")
@@ -191,26 +185,26 @@ def encoder_of(autoencoder):
 
 # ---- their training
 
-def compile_autoencoder(network, changes, steps, n_labels, label_weight):
+def compiled_autoencoder(args, n_labels, sequences):
     """2018: squared error, Nadam. Ours, with all CHANGES: cross-entropy of known bases + squared error of composition +
     label_weight x cross-entropy of labels; Adam."""
-    optimizer = Nadam2018(PAPER_RATE, beta_1=.9, beta_2=.999, epsilon=1e-8)
+    keras.utils.set_random_seed(args.seed)
+    network, changes = build(args, n_labels if args.label_weight else 0), CHANGES[:args.ablation]
+    optimizer = Nadam2018(PAPER_RATE, epsilon=1e-8)
     if "adam" in changes:
+        steps = args.epochs * -(-sequences // args.batch_size)
         (first, top, last), warmup = LEARNING_RATE, max(1, steps // 20)
         optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(
             first, max(1, steps - warmup), alpha=last / top, warmup_target=top, warmup_steps=warmup), clipnorm=1.)
-    accuracy, targets = [keras.metrics.CategoricalAccuracy(name="acc")], targets_of(network)
-    if "softmax" not in changes:
-        return danq.compiled(network, n_labels, optimizer, "mean_squared_error", accuracy, targets=targets)
     mean = {"reduction": "mean_with_sample_weight"}  # of what has a weight: known bases, labelled sequences
-    losses = {"bases": keras.losses.CategoricalCrossentropy(**mean), "composition": "mean_squared_error",
-              "labels": keras.losses.BinaryCrossentropy(**mean)}
-    weights = {key: label_weight if key == "labels" else 1. for key in network.output}
-    losses = {key: losses[key] for key in weights}
-    return danq.compiled(network, n_labels, optimizer, losses, {"bases": accuracy}, weights, targets)
+    bases = keras.losses.CategoricalCrossentropy(**mean) if "softmax" in changes else "mean_squared_error"
+    losses = {"bases": (bases, 1.), "composition": ("mean_squared_error", 1.),
+              "labels": (keras.losses.BinaryCrossentropy(**mean), args.label_weight)}
+    losses, weights = ({key: losses[key][i] for key in network.output} for i in (0, 1))
+    accuracy = {"bases": [keras.metrics.CategoricalAccuracy(name="acc")]}
+    return danq.compiled(network, n_labels, optimizer, losses, accuracy, weights, targets_of(network, changes))
 
 
-@keras.saving.register_keras_serializable("superq")
 class Nadam2018(keras.optimizers.Nadam):
     """Nadam as Keras had it in 2018: momentum warms up with .96^(.004 t) where Keras 3 has .96^t."""
 
@@ -231,18 +225,16 @@ class Nadam2018(keras.optimizers.Nadam):
         self.assign_sub(variable, learning_rate * ahead / (ops.sqrt(spread) + self.epsilon))
 
 
-def targets_of(network):
+def targets_of(network, changes):
     """For danq.FromBits: unknown bases and unlabelled rows weigh 0, but not in the 2018 model."""
     composition = KmerCounts(4, MIDDLE)
 
     def targets(X, labels, weight):
-        if not isinstance(network.output, dict):
-            return X, None
-        known = known_bases(X)
+        known = known_bases(X) if "softmax" in changes else ops.ones_like(X[..., 0])
         ones = ops.ones_like(known[:, 0])
-        targets = {"bases": X, "composition": composition(X), "labels": labels}
-        weights = {"bases": known, "composition": ones, "labels": ones if weight is None else weight}
-        return {key: targets[key] for key in network.output}, {key: weights[key] for key in network.output}
+        targets = {"bases": (X, known), "composition": (composition(X), ones),
+                   "labels": (labels, ones if weight is None else weight)}
+        return tuple({key: targets[key][i] for key in network.output} for i in (0, 1))
     return targets
 
 
@@ -265,19 +257,11 @@ def train_autoencoder(args, splits, out_dir):
     train.unlabelled = ()
 
 
-def compiled_autoencoder(args, n_labels, sequences):
-    keras.utils.set_random_seed(args.seed)
-    network = build(args, n_labels if args.label_weight else 0)
-    steps = args.epochs * -(-sequences // args.batch_size)
-    return compile_autoencoder(network, CHANGES[:args.ablation], steps, n_labels, args.label_weight)
-
-
 # ---- how well is DNA rebuilt?
 
 def reconstruction(ablation, model, train, test, batch_size):
     """Base accuracy and bits per base of held-out rows, decoded from encodings as they are kept."""
-    bases = model.output["bases"] if isinstance(model.output, dict) else model.output
-    encoder, decoder = encoder_of(model), keras.Model(model.get_layer("bottleneck").output, bases)
+    encoder, decoder = encoder_of(model), keras.Model(model.get_layer("bottleneck").output, model.output["bases"])
     rows, shares, sums = danq.even_sample(len(test.X), 10_000), base_shares(train), np.zeros(4)
     for block in np.array_split(rows, -(-len(rows) // batch_size)):
         X = onehot(test.X[block])
@@ -307,14 +291,9 @@ def base_codes(X):
 
 # ---- encodings
 
-def load_encoder(out_dir, features, ablation):
+def load_encoder(out_dir, ablation):
     """A function packed (n, 500) -> what the forest sees (n, width)."""
-    if features == "kmer":
-        inputs = keras.Input((LENGTH, 4))
-        network = keras.Model(inputs, layers.Concatenate()([KmerCounts(k, span)(inputs) for k, span in YARDSTICK]))
-    else:
-        network = encoder_of(danq.load_model(out_dir))
-    encode = danq.FromBits(network).predict_on_batch
+    encode = danq.FromBits(encoder_of(danq.load_model(out_dir))).predict_on_batch
     return lambda bits: np.nan_to_num(encode(bits)).astype(code_dtype(ablation))
 
 
@@ -327,11 +306,10 @@ def write_encodings(path, encode, splits, labels, about, batch_size):
 
     /train/Z (N, width), /train/Y (N, K), attributes windows, strands; /valid, /test; /labels (K, 2) assay, name
     """
-    started, part, K, offset = time.time(), path.with_suffix(".part"), len(labels), 0
+    started, part, K = time.time(), path.with_suffix(".part"), len(labels)
     Z = encode(splits["train"].X[:1])
     width, dtype = Z.shape[1], Z.dtype
-    blocks = [(split, slice(i, min(i + batch_size, len(split.X)))) for split in splits.values()
-              for i in range(0, len(split.X), batch_size)]
+    blocks = [(split, rows) for split in splits.values() for rows in gen_batches(len(split.X), batch_size)]
     ends = [0, *np.cumsum([rows.stop - rows.start for _, rows in blocks]) * Z.nbytes]
     bar = danq.progress(len(blocks))
     with danq.readable(part, damage=()), open(part, "ab") as file:
@@ -341,18 +319,16 @@ def write_encodings(path, encode, splits, labels, about, batch_size):
             file.write(encode(split.X[rows]).tobytes())
             bar.update(i)
     size = ends[-1] + sum(len(split.X) for split in splits.values()) * (K // 4 + 4) + (1 << 20)
-    with new_file(path) as temporary, new_hdf5(temporary, size) as file:
+    with open(part, "rb") as made, new_file(path) as temporary, new_hdf5(temporary, size) as file:
         file["labels"] = np.array([label[1:] for label in labels], h5py.string_dtype())
         for name, split in splits.items():
             group, n = file.create_group(name), len(split.X)
             group.attrs.update(windows=split.windows, strands=split.strands)
             group.create_dataset("Z", (n, width), dtype, chunks=(min(n, 256), width), fletcher32=True)
             group.create_dataset("Y", (n, K), "u1", chunks=(min(n, 1024), K), compression="gzip")
-            for i in range(0, n, 8192):
-                rows = slice(i, min(i + 8192, n))
-                Z = np.fromfile(part, dtype, (rows.stop - i) * width, offset=offset)
+            for rows in gen_batches(n, 8192):
+                Z = np.fromfile(made, dtype, (rows.stop - rows.start) * width)
                 group["Z"][rows], group["Y"][rows] = Z.reshape(-1, width), split.labels(rows)
-                offset += Z.nbytes
         seconds = (time.time() - started) * len(blocks) / (len(blocks) - done or len(blocks))  # with those made before
         file.attrs["about"] = json.dumps(about | {"encoding_seconds": round(seconds, 2)})
     part.unlink()
@@ -389,8 +365,7 @@ def open_encodings(out_dir):
 # For logistic regression write two functions of these names and give --reuse-encodings: fit_forest(Z, Y, ..., first) ->
 # a dict of arrays (forest.npz); predict_forest(dict, Z (n, width)) -> scores (n, K).
 
-def fit_forest(Z, Y, trees=TREES, leaf=LEAF, samples=SAMPLES, projections=PROJECTIONS, seed=1337, bootstrap=True,
-               first=0):
+def fit_forest(Z, Y, trees=TREES, leaf=LEAF, samples=SAMPLES, projections=PROJECTIONS, seed=1337, first=0):
     """Grow a random forest of many outputs.
 
     Z : (N, width), of which the columns from `first` on;  Y : (N, K) 0/1, arrays or HDF5 datasets
@@ -398,9 +373,20 @@ def fit_forest(Z, Y, trees=TREES, leaf=LEAF, samples=SAMPLES, projections=PROJEC
     projections : random sums of labels that stand for them as trees grow (Joly et al. 2014), each on a bootstrap of
     SHARE of the rows and of `leaf`; 0 for the labels. Leaf means are then taken over the labels of all N rows.
     """
-    grown, bar = [], danq.progress(trees)
+    grown, bar, share = [], danq.progress(trees), SHARE if projections else 1.
     for n in range(0, trees, GROUP):
-        grown += grow_trees(Z, Y, min(GROUP, trees - n), leaf, samples, projections, seed + n, bootstrap, first)
+        rng = np.random.default_rng(seed + n)
+        rows = slice(None) if len(Z) <= samples else rng.choice(len(Z), samples, replace=False)
+        X, T = read_rows(Z, rows)[:, first:].astype(np.float32), read_rows(Y, rows).astype(np.float32)
+        if not np.isfinite(X).all():
+            raise BadInput("the encodings hold NaN or infinite numbers: train again with --restart")
+        if projections:
+            T = T @ (rng.standard_normal((T.shape[1], projections), np.float32) / np.sqrt(projections))
+        forest = RandomForestRegressor(
+            min(GROUP, trees - n), min_samples_leaf=max(1, round(leaf * share)), max_features="sqrt", n_jobs=-1,
+            max_samples=max(1, int(share * len(X))), random_state=(seed + n) % 2 ** 32)
+        forest.fit(X, T[:, 0] if T.shape[1] == 1 else T)
+        grown += [tree.tree_ for tree in forest.estimators_]
         bar.update(len(grown))
     forest = flatten_trees(grown, first)
     return forest | {"means": leaf_means(forest, grown, Z, Y, first)}
@@ -411,28 +397,11 @@ def predict_forest(forest, Z):
     return leaves_of(forest, np.asarray(Z, np.float32)) @ forest["means"] / np.float32(len(forest["root"]))
 
 
-def grow_trees(Z, Y, trees, leaf, samples, projections, seed, bootstrap, first):
-    """A group of scikit-learn trees with one draw of rows and projections."""
-    n, K, share = len(Z), Y.shape[1], SHARE if projections and bootstrap else 1.
-    rng = np.random.default_rng(seed)
-    rows = np.arange(n) if n <= samples else np.sort(rng.choice(n, samples, replace=False))
-    X, T = read_rows(Z, rows)[:, first:].astype(np.float32), read_rows(Y, rows).astype(np.float32)
-    if not np.isfinite(X).all():
-        raise BadInput("the encodings hold NaN or infinite numbers: train again with --restart")
-    if projections:
-        T = T @ (rng.standard_normal((K, projections), np.float32) / np.sqrt(projections))
-    forest = RandomForestRegressor(
-        trees, min_samples_leaf=max(1, round(leaf * share)), max_features="sqrt", bootstrap=bootstrap,
-        max_samples=max(1, int(share * len(X))) if bootstrap else None, n_jobs=-1, random_state=seed % 2 ** 32)
-    forest.fit(X, T[:, 0] if T.shape[1] == 1 else T)
-    return [tree.tree_ for tree in forest.estimators_]
-
-
 def read_rows(array, rows, block=20_000):
-    """Rows (sorted) of an HDF5 dataset, in blocks: much faster than h5py's indexing."""
-    cuts = np.searchsorted(rows, range(0, len(array) + block, block))
-    return np.concatenate([array[i * block:(i + 1) * block][rows[lo:hi] - i * block]
-                           for i, (lo, hi) in enumerate(zip(cuts, cuts[1:])) if hi > lo])
+    """Rows of an HDF5 dataset, in its order, in blocks: much faster than h5py's indexing."""
+    wanted = np.zeros(len(array), bool)
+    wanted[rows] = True
+    return np.concatenate([array[i:i + block][wanted[i:i + block]] for i in range(0, len(array), block)])
 
 
 def flatten_trees(trees, column):
@@ -490,7 +459,7 @@ def fit_and_score(args, out_dir):
     """Stage 3: forest on the training encodings, thresholds on validation, scores on test."""
     started, scores = time.time(), []
     with open_encodings(out_dir) as (file, about):
-        Z, Y = file["train/Z"], file["train/Y"]
+        Z, Y, labels = file["train/Z"], file["train/Y"], [(i, *row) for i, row in enumerate(file["labels"].asstr()[:])]
         print(f"[3/3] forest: {args.forest_trees} trees, {len(Z):,} x {Z.shape[1]} encodings, {Y.shape[1]} labels")
         pooled = args.features in ("autoencoder", "untrained") and "pooled" in CHANGES[:args.ablation]
         forest = fit_forest(Z, Y, args.forest_trees, args.forest_leaf, args.forest_samples, args.forest_projections,
@@ -507,10 +476,9 @@ def fit_and_score(args, out_dir):
             weights, bias = danq.load_model(out_dir).get_layer("labels").get_weights()
             P = danq.strand_mean(lambda rows: expit(group["Z"][rows][:, DIGITS:] @ weights + bias), windows, strands,
                                  batch_size=500)
-            _, means = danq.evaluate(P, scores[-1], [(i, "all", "") for i in range(P.shape[1])], [.5] * P.shape[1])
+            _, means = danq.evaluate(P, scores[-1], labels, [.5] * len(labels))
             about["label_output"] = {key: means["all"][key] for key in ("auroc", "auprc")}
             print("the autoencoder's own label output:", about["label_output"])
-        labels = [(i, *(text.decode() for text in label)) for i, label in enumerate(file["labels"][:])]
         n = len(Z)
     P_valid, Y_valid, P, Y = scores
     danq.finish_run(out_dir, *danq.evaluate(P, Y, labels, danq.best_thresholds(P_valid, Y_valid)), about | {
@@ -571,6 +539,7 @@ def main(argv=None):
         draw, name = (compare, "comparison.md") if args.compare else (learning_curve, "curve.md")
         return draw(folders, args.output or danq.packed_dir(folders[0]).with_name(name))
     if args.motifs:
+        danq.finished_settings(out_dir, "superq.py")
         return danq.write_motifs(out_dir, args.motifs)
     if args.predict or args.test_data:
         return (danq.annotate if args.predict else danq.score_elsewhere)(args, trained_scores(out_dir))
@@ -596,16 +565,13 @@ def main(argv=None):
 def encode_splits(args, splits, labels, out_dir):
     """Stages 1 and 2, what is not done of them."""
     record, path = out_dir / "autoencoder.json", out_dir / "encodings.h5"
-    about = {"features": args.features, "data": args.data_dir, "limit": args.limit,
-             "simulated": splits["train"].simulated, "training": {"seconds": 0, "epochs": 0, "best_epoch": 0}}
-    if args.features != "kmer":
-        if not record.is_file():
-            (train_autoencoder if args.features == "autoencoder" else make_yardstick)(args, splits, out_dir)
-        about |= danq.read_json(record, "training")
+    if not record.is_file():
+        (train_autoencoder if args.features == "autoencoder" else make_yardstick)(args, splits, out_dir)
     (out_dir / "checkpoint.npz").unlink(missing_ok=True)
     if not path.is_file():
-        encode = load_encoder(out_dir, args.features, args.ablation)
-        write_encodings(path, encode, splits, labels, about, args.batch_size)
+        about = {"features": args.features, "data": args.data_dir, "limit": args.limit,
+                 "simulated": splits["train"].simulated} | danq.read_json(record, "training")
+        write_encodings(path, load_encoder(out_dir, args.ablation), splits, labels, about, args.batch_size)
 
 
 def run_name(args):
@@ -622,25 +588,25 @@ def run_name(args):
 def trained_scores(out_dir):
     """A finished run as a function, packed (n, 500) -> (n, K)."""
     settings = danq.finished_settings(out_dir, "superq.py")
-    encode = load_encoder(out_dir, settings["features"], settings["ablation"])
+    encode = load_encoder(out_dir, settings["ablation"])
     forest = load_forest(out_dir / "forest.npz")
     return lambda X: predict_forest(forest, encode(X))
-
-
-
 
 
 # ==== The machinery: not needed to understand SuperQ.
 # ---- yardsticks and unlabelled DNA
 
 def make_yardstick(args, splits, out_dir):
-    """Stage 1 of yardsticks: an untrained encoder, or PCA's."""
-    train, started = splits["train"], time.time()
-    if args.features == "pca":
+    """Stage 1 of yardsticks, as networks: k-mer counts, PCA, an untrained encoder."""
+    train, started, inputs = splits["train"], time.time(), keras.Input((LENGTH, 4))
+    if args.features == "kmer":
+        counts = [KmerCounts(k, span)(inputs) for k, span in YARDSTICK]
+        model = keras.Model(inputs, layers.Concatenate(name="bottleneck")(counts))
+    elif args.features == "pca":
         X = onehot(train.X[danq.even_sample(len(train.X), 20_000)])
         solver = "covariance_eigh" if len(X) > 4 * LENGTH else "full"
         pca = PCA(min(CODE, len(X)), svd_solver=solver).fit(X.reshape(len(X), -1).astype(np.float32))
-        inputs, project = keras.Input((LENGTH, 4)), layers.Dense(pca.n_components_, name="bottleneck")
+        project = layers.Dense(pca.n_components_, name="bottleneck")
         model = keras.Model(inputs, project(layers.Flatten()(inputs)))
         project.set_weights([pca.components_.T, -pca.components_ @ pca.mean_])
     else:
@@ -699,14 +665,15 @@ def pack_fasta(path, packed):
 # ---- side by side
 
 def read_runs(folders):
-    """The summaries of finished runs, with their folders and settings."""
+    """The summaries of finished runs, with their folders, settings and means over all labels as keys of their own."""
     runs, names = [], [Path(os.path.realpath(folder)).name for folder in folders]
     for folder, name in zip(map(Path, folders), names):
         settings, run = danq.finished_settings(folder), danq.read_json(folder / "summary.json", "means", "labels")
         if not run["means"]["all"]["labels"]:
             raise BadInput(f"{folder} has no scores: no label has both classes in its test split")
-        runs.append(run | {"folder": folder, "name": name if names.count(name) == 1 else str(folder),
-                           "settings": settings | {"seed": None, "code": None}})
+        runs.append(run["means"]["all"] | run | {
+            "folder": folder, "name": name if names.count(name) == 1 else str(folder),
+            "settings": settings | {"seed": None, "code": None}})
     return runs
 
 
@@ -751,12 +718,12 @@ def comparison_table(groups):
     base, unit = first[0], np.mean([run["training_seconds"] for run in first])
     _, *assays = base["means"]
     rows = [["model", *(f"{name} ({' '.join(assays)})" for name in ("AUROC", "AUPRC", "F1")), "training",
-             f"of {base['model']}'s", "best epoch", "bases rebuilt"], ["---"] * 8]
+             f"of {base['model']}'s", "best epoch", "bases rebuilt"]]
     for model, runs in groups.items():
         rows.append([model + f" ({len(runs)} seeds)" * (len(runs) > 1)])
         for key in ("auroc", "auprc", "f1"):
             means = [f"{np.mean([run['means'][assay][key] or 0 for run in runs]):.4f}" for assay in assays]
-            rows[-1].append(in_brackets(mean_and_spread([run["means"]["all"][key] for run in runs]), means))
+            rows[-1].append(in_brackets(mean_and_spread([run[key] for run in runs]), means))
         spent = [f"{key} {np.mean([run['seconds'][key] for run in runs]):,.0f}"
                  for key in ("autoencoder", "encodings", "forest") if key in runs[0]["seconds"]]
         seconds, training = np.mean([run["training_seconds"] for run in runs]), runs[0]["training"]
@@ -771,11 +738,11 @@ def comparison_table(groups):
     return (f"# {'SIMULATED data: ' * base['simulated']}{', '.join(groups)}\n\nData {base['data']}: "
             f"{base['train_sequences']:,} training sequences, {base['test_windows']:,} test windows, "
             f"{'both strands averaged, ' * base['strands']}{base['labels_scored']} of {base['labels']} labels scored. "
-            f"Time: DanQ to its best epoch; SuperQ all three stages.\n\n{markdown(rows)}")
+            f"Time: DanQ to its best epoch; SuperQ all three stages.\n\n{markdown(*rows)}")
 
 
-def markdown(rows):
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+def markdown(head, *rows):
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *rows))
 
 
 def label_scores(run):
@@ -792,13 +759,12 @@ def interval(scores):
 
 def differences(scores):
     """Markdown: mean differences over labels from DanQ and k-mer counts, with intervals.  scores : {model: (K, 2)}"""
-    lines = []
+    rows = []
     for other in {next(iter(scores)), "k-mers -> forest"} & scores.keys():
         for model in scores.keys() - {other}:
             cells = ("{:+.4f} ({:+.4f} to {:+.4f})".format(*interval(d)) for d in (scores[model] - scores[other]).T)
-            lines.append(f"| {model} | {other} | {' | '.join(cells)} |\n")
-    head = "\n| model | against | AUROC | AUPRC |\n| --- | --- | --- | --- |\n" if lines else ""
-    return head + "".join(sorted(lines))
+            rows.append([model, other, *cells])
+    return "\n" + markdown(["model", "against", "AUROC", "AUPRC"], *sorted(rows)) if rows else ""
 
 
 def mean_and_spread(values):
@@ -815,25 +781,25 @@ def learning_curve(folders, output):
     """Scores of finished runs of several sizes, all on one test set, as `output`.md and `output`.png."""
     models, tests = {}, {}
     for run in read_runs(folders):
-        tests[run["test_windows"], run["labels_scored"], run["means"]["all"]["base_rate"]] = run["folder"]
+        tests[run["test_windows"], run["labels_scored"], run["base_rate"]] = run["folder"]
         windows = run["train_sequences"] // (1 + run["strands"])
         models.setdefault(run["model"], {}).setdefault(windows, []).append(run)
     if len(tests) > 1:
         raise BadInput(f"{' and '.join(map(str, tests.values()))} were not scored on the same test set: give their "
                        "scores of one --test-data")
     sizes = sorted({windows for runs in models.values() for windows in runs})
-    rows = [["AUROC / AUPRC", *(f"{windows:,} windows" for windows in sizes)], ["---"] * (len(sizes) + 1)]
+    rows = [["AUROC / AUPRC", *(f"{windows:,} windows" for windows in sizes)]]
     for model, runs in models.items():
-        cells = (" / ".join(mean_and_spread([run["means"]["all"][key] for run in runs.get(windows, ())])
-                            for key in ("auroc", "auprc")) for windows in sizes)
+        cells = (" / ".join(mean_and_spread([run[key] for run in runs.get(windows, ())]) for key in ("auroc", "auprc"))
+                 for windows in sizes)
         rows.append([model, *cells])
     figure, axes = danq.subplots(1, 2, figsize=(13, 4.5))
     for axis, key in zip(axes, ("auroc", "auprc")):
-        draw_lines(axis, {model: [(n, np.mean([run["means"]["all"][key] for run in runs[n]])) for n in sorted(runs)]
+        draw_lines(axis, {model: [(n, np.mean([run[key] for run in runs[n]])) for n in sorted(runs)]
                           for model, runs in models.items()})
         axis.set(xscale="log", xlabel="training windows", ylabel=key.upper(), xticks=sizes, xticklabels=sizes)
         axis.minorticks_off()
-    save_side_by_side(markdown(rows), {"": figure}, output, run["simulated"])
+    save_side_by_side(markdown(*rows), {"": figure}, output, run["simulated"])
 
 
 def draw_lines(axis, lines):
@@ -848,13 +814,13 @@ def draw_comparison(groups, scores):
     """A row for each model, the best on top: mean over labels with its interval, a dot for each run."""
     base, models = next(iter(groups.values()))[0], sorted(groups, key=lambda model: np.nanmean(scores[model][:, 0]))
     figure, axes = danq.subplots(1, 3, figsize=(13, 2 + .4 * len(groups)), sharey=True)
-    marks = {"chance": {"auroc": [.5], "auprc": [base["means"]["all"]["base_rate"]]}}
+    marks = {"chance": {"auroc": [.5], "auprc": [base["base_rate"]]}}
     marks |= danq.PUBLISHED if danq.is_deepsea(base) else {}
     for axis, key, label in zip(axes, ("auroc", "auprc", "training_seconds"), ("AUROC", "AUPRC", "training (s)")):
         for row, model in enumerate(models):
-            values = [run["means"]["all"].get(key, run.get(key)) for run in groups[model]]
+            values = [run[key] for run in groups[model]]
             axis.plot(values, [row] * len(values), "ok", alpha=.6)
-            if key in base["means"]["all"]:
+            if key in danq.MEASURES:
                 axis.plot(interval(scores[model][:, int(key == "auprc")])[1:], [row, row], color=".5")
         for side, (name, published) in zip(("center", "right", "left"), marks.items()):
             if key in published:
@@ -874,9 +840,9 @@ def draw_training(runs):
     panels = [(script, key) for script in PAPER_LOG for key in ("loss", "acc")]
     for axis, (script, key) in zip(axes, panels):
         lines = {f"2018 paper: {column}": [*enumerate(values, 1)] for column, values in PAPER_LOG[script].items()}
-        for run in (run for run in runs if run["settings"]["script"] == script):
-            path = run["folder"] / "history.csv"
-            for column in (key, f"val_{key}") if path.is_file() else ():
+        for run in runs:
+            path, own = run["folder"] / "history.csv", run["settings"]["script"] == script
+            for column in (key, f"val_{key}") if own and path.is_file() else ():
                 points = danq.read_columns(path, "epoch", column)
                 lines[f"{run['name']}: {column}"] = points[np.isfinite(points[:, 1])].tolist()
         draw_lines(axis, {name: line for name, line in lines.items() if line and name.endswith(key)})
@@ -890,7 +856,7 @@ def draw_labels(scores, assays):
     (first, x), (second, y), *_ = scores.items()
     names, x, y = list(dict.fromkeys(assays))[:12], x[:, 0], y[:, 0]
     figure, axes = danq.subplots(1, len(names), figsize=(4 * len(names) + 1, 4.5), squeeze=False)
-    for axis, name, colour in zip(axes[0], names, cycle(danq.COLOURS)):
+    for axis, name, colour in zip(axes[0], names, 3 * danq.COLOURS):
         own = (assays == name) & np.isfinite(x + y)
         axis.plot(x[own], y[own], "o", color=colour, alpha=.6)
         axis.axline((.5, .5), slope=1, color="k", linestyle="dashed")

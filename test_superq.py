@@ -427,6 +427,7 @@ def test_a_run_that_does_not_fit_the_command_gives_one_line(runs, capsys):
     Path("old/args.json").write_text(json.dumps(read_json("old/args.json") | {"format": 1}))
     for script, flags, says in (
             (danq, f"--motifs x.meme --out-dir {runs['superq'][0]}", "run of superq.py"),
+            (superq, f"--motifs x.meme --out-dir {runs['danq'][0]}", "run of danq.py"),
             (superq, f"--motifs x.meme --out-dir {runs['kmer'][0]}", "no convolution"),
             (superq, "--predict x.fa --out-dir old", "old was made by another version")):
         check_one_line(capsys, says, script.main, flags.split())
@@ -741,12 +742,15 @@ def forest_data(n=400, K=7):
 
 @pytest.mark.parametrize("K", (7, 1))
 def test_forest_is_scikit_learns_own_without_projections(K):
+    """Its trees; their leaves answer with the mean over all rows, not over a bootstrap's."""
     Z, Y = forest_data(K=K)
-    ours = superq.fit_forest(Z, Y, trees=30, leaf=5, projections=0, seed=3, bootstrap=False)
-    theirs = RandomForestRegressor(30, min_samples_leaf=5, max_features="sqrt", bootstrap=False, random_state=3)
+    ours = superq.fit_forest(Z, Y, trees=30, leaf=5, projections=0, seed=3)
+    theirs = RandomForestRegressor(30, min_samples_leaf=5, max_features="sqrt", random_state=3)
     theirs.fit(Z, Y if K > 1 else Y[:, 0])
     new = np.random.default_rng(1).normal(size=(100, 20)).astype(np.float32)
-    np.testing.assert_allclose(superq.predict_forest(ours, new), theirs.predict(new).reshape(100, K), atol=1e-6)
+    expected = np.mean([[Y[own == leaf].mean(0) for leaf in reached]
+                        for own, reached in zip(theirs.apply(Z).T, theirs.apply(new).T)], 0)
+    np.testing.assert_allclose(superq.predict_forest(ours, new), expected, atol=1e-6)
 
 
 def test_forest_streams_and_its_leaf_means_are_over_all_rows():
@@ -1209,7 +1213,7 @@ def benchmark_both(args, folder, split):
 
 def benchmark_encoding(args, folder, split):
     """Encode all rows: a row of the table."""
-    encode, autoencoder = superq.load_encoder(folder, "autoencoder", args.ablation), danq.load_model(folder)
+    encode, autoencoder = superq.load_encoder(folder, args.ablation), danq.load_model(folder)
     labels = [(i, "", "") for i in range(split.n_labels)]
     encode(split.X[:args.batch_size])  # compiles
     with Measured() as it:
