@@ -31,7 +31,6 @@ import resource
 import shlex
 import sys
 import time
-import zlib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,7 +38,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # start-up chatter would bury the one line of an error
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # chatter would bury an error of one line
 stderr = os.dup(2)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 try:
@@ -55,12 +54,11 @@ from sklearn.utils import gen_batches
 LENGTH = 1000  # bases in a sequence
 BASES = "AGCT"  # DeepSEA's order: reversing it complements a base
 SPLITS = ("train", "valid", "test")
-DEEPSEA_ASSAYS = {"DNase": (0, 125), "TF": (125, 815), "histone": (815, 919)}
+DEEPSEA_ASSAYS = ["DNase"] * 125 + ["TF"] * 690 + ["histone"] * 104
 FILTERS, LSTM_UNITS, DENSE = 320, 320, 925  # the paper's
 EPOCHS, BATCH, PATIENCE = 60, 100, 5
 OPTIMIZER = "rmsprop"  # Keras' rate, .001
 MEASURES = ("auroc", "auprc", "f1", "recall_at_10fdr")
-NO_SCORES = dict.fromkeys(("auroc", "auprc", "f1", "threshold", "recall_at_10fdr"))
 # Test means over 918 labels of the DeepSEA bundle: (all, DNase, TF, histone). Quang & Xie 2016.
 PUBLISHED = {
     "DeepSEA (2015)": {"auroc": (.9326, .9155, .9478, .8522), "auprc": (.3425, .4443, .3203, .3676)},
@@ -172,8 +170,7 @@ def fit(model, train, valid, args, patience, yardstick=""):
         rate = args.batch_size * (checkpoint.state["step"] + 1) / row["seconds"]
         print(f"Epoch {row['epoch']}/{args.epochs} - {row['seconds']:.0f}s{scores} - {rate:,.0f} samples/s{yardstick}")
         if not best_epoch(history):
-            raise BadInput(f"training diverged in its first epoch: loss {row['loss']:.4g}, validation "
-                           f"{row['val_loss']:.4g}: lower the learning rate and give --restart")
+            raise BadInput(f"it diverged in its first epoch: loss {row['loss']:.4g}: lower its rate and give --restart")
         checkpoint.state["step"] = 0
         checkpoint.save()
     if reason := reason_to_stop(checkpoint, patience):
@@ -195,8 +192,8 @@ def train_epoch(model, data, valid, checkpoint):
     except Exception as error:
         if not any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "OOM when", "out of memory")):
             raise
-        raise BadInput(f"--batch-size {data.batch_size} does not fit into the device's memory, try "
-                       f"{data.batch_size // 2}: the last checkpoint stays") from error
+        size = data.batch_size
+        raise BadInput(f"--batch-size {size} does not fit in memory, try {size // 2}: the checkpoint stays") from error
     return {key.replace("bases_acc", "acc"): values[0] for key, values in logs.items()}
 
 
@@ -228,7 +225,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.path, self.args, self.values = path, args, []
         self.state = {"step": 0, "seconds": 0., "history": []}
         if path.is_file():
-            with readable(path, "remove it to train from the start"), np.load(path, allow_pickle=False) as file:
+            with readable(path, "remove it to train from the start"), np.load(path) as file:
                 self.state = json.loads(str(file["state"]))
                 self.values = [file[f"v{i}"] for i in range(len(file.files) - 1)]
                 epoch = len(self.state["history"]) + 1
@@ -307,7 +304,7 @@ def score_label(y, p, threshold):
     precision, recall, _ = precision_recall_curve(y, p)
     called = p >= threshold  # scikit-learn's f1_score takes seconds for 919 labels
     return {"auroc": roc_auc_score(y, p), "auprc": average_precision_score(y, p),
-            "f1": float(2 * (called & (y > 0)).sum() / (called.sum() + y.sum())), "threshold": threshold,
+            "f1": float(2 * (called & (y > 0)).sum() / (called.sum() + y.sum())),
             "recall_at_10fdr": float(recall[precision >= .9].max())}
 
 
@@ -318,9 +315,9 @@ def evaluate(P, Y, labels, thresholds):
     """
     rows, means = [], {}
     for (column, assay, name), y, p, threshold in zip(labels, Y.T, P.T, thresholds):
-        scores = score_label(y, p, threshold) if 0 < y.sum() < len(y) else NO_SCORES | {"threshold": threshold}
         rows.append({"column": column, "assay": assay, "name": name, "positives": int(y.sum()),
-                     "base_rate": float(y.mean()), **scores})
+                     "base_rate": float(y.mean()), "auroc": None, "auprc": None, "f1": None, "threshold": threshold,
+                     "recall_at_10fdr": None} | (score_label(y, p, threshold) if 0 < y.sum() < len(y) else {}))
     for assay in dict.fromkeys(["all", *(row["assay"] for row in rows)]):
         scored = [row for row in rows if assay in ("all", row["assay"]) and row["auroc"] is not None]
         means[assay] = {"labels": len(scored)} | {
@@ -341,21 +338,20 @@ def finish_run(out_dir, rows, means, summary):
         if mean["labels"]:
             scores = "".join(f"{mean[key]:8.4f}" for key in MEASURES)
             print(f"  {name:20}{mean['labels']:7}{scores}{mean['base_rate']:35.4f}")
-    for name, published in PUBLISHED.items() if is_deepsea(summary) else ():
-        print(f"  {'published ' + name:27}{published['auroc'][0]:8.4f}{published['auprc'][0]:8.4f}")
+    for name, paper in published(summary).items():
+        print(f"  {'published ' + name:27}{paper['auroc'][0]:8.4f}{paper['auprc'][0]:8.4f}")
     print(f"summary -> {out_dir / 'summary.json'} (peak memory {summary['peak_memory_gb']} GB)")
 
 
 def print_box(out_dir):
     """What a run has made and what to do with it."""
     made, quoted = ", ".join(name for name in OUTPUTS if (out_dir / name).is_file()), shlex.quote(str(out_dir))
-    lines = [f"{out_dir}: {made}", f"next: python {sys.argv[0]} --out-dir {quoted} --predict seqs.fa --plot tracks.png"]
-    edge = "-" * (max(map(len, lines)) + 2)
-    print(f"+{edge}+", *(f"| {line:{len(edge) - 2}} |" for line in lines), f"+{edge}+", sep="\n")
+    print(f"+-- {out_dir}: {made}\n"
+          f"+-- next: python {sys.argv[0]} --out-dir {quoted} --predict seqs.fa --plot tracks.png")
 
 
-def is_deepsea(summary):
-    return summary["labels"] == 919 and not summary["simulated"]
+def published(summary):
+    return PUBLISHED if summary["labels"] == 919 and not summary["simulated"] else {}
 
 
 # ---- the command line
@@ -403,11 +399,10 @@ def main(argv=None):
     if args.make_demo_data:
         return make_demo_data(args.make_demo_data, args.limit or 4000, args.seed)
     out_dir = Path(args.out_dir)
-    if args.motifs or args.predict or args.test_data:
-        finished_settings(out_dir, "danq.py")
     if args.motifs:
-        return write_motifs(out_dir, args.motifs)
+        return write_motifs(out_dir, "danq.py", args.motifs)
     if args.predict or args.test_data:
+        finished_settings(out_dir, "danq.py")
         return (annotate if args.predict else score_elsewhere)(args, FromBits(load_model(out_dir)).predict_on_batch)
     splits, labels = load_data(args)
     train, valid, test = splits.values()
@@ -495,13 +490,12 @@ class Parser(argparse.ArgumentParser):
 
 def number(kind, least, most=math.inf):
     """argparse type: a finite int or float from least to most."""
-    def parse(text):
+    def numeric(text):
         if not least <= (value := kind(text)) <= most or value == math.inf:
             limit = f" and at most {most}" if most < math.inf else ""
             raise argparse.ArgumentTypeError(f"must be at least {least}{limit}, is {text}")
         return value
-    parse.__name__ = kind.__name__  # argparse: "invalid int value"
-    return parse
+    return numeric
 
 
 positive = number(int, 1)
@@ -572,8 +566,7 @@ def progress(total, unit="step"):
 OUTPUTS = ("summary.json args.json history.csv model.keras checkpoint.npz training.json autoencoder.json "
            "encodings.part encodings.h5 forest.npz metrics.csv").split()  # what --restart removes
 FORMAT = 2
-NO_SETTINGS = ("restart", "reuse_encodings", "make_demo_data", "compare", "curve", "predict", "plot", "motifs",
-               "test_data", "output", "out_dir", "checkpoint_minutes")  # leave results alone
+NO_SETTINGS = "out_dir", "output", "restart", "reuse_encodings", "checkpoint_minutes"  # leave results alone
 
 
 @contextlib.contextmanager
@@ -592,8 +585,8 @@ def run_folder(args, script, simulated, source, changeable=()):
         before = read_json(record, "settings")["settings"] if record.is_file() else settings
         for key in sorted(settings.keys() | before.keys()):
             if key not in changeable and before.get(key) != settings.get(key):
-                raise BadInput(f"{out_dir} holds a run in which {key.replace('_', '-')} was {before.get(key)}, now "
-                               f"{settings.get(key)}: use another --out-dir, or --restart")
+                name, old, new = key.replace("_", "-"), before.get(key), settings.get(key)
+                raise BadInput(f"{out_dir}: its {name} was {old}, now {new}: use another --out-dir or --restart")
         if finished := summary.is_file() and before == settings:
             print(f"{out_dir} is finished already (--restart trains again)")
         else:
@@ -783,7 +776,7 @@ def load_data(args):
         split.simulated = simulated
         print(f"  {name}: {len(split):,} sequences x {split.n_labels} labels, "
               + (f"{split.windows:,} windows, both strands" if split.strands else
-                 "strands not averaged: the second half is NOT the reverse complement of the first"))
+                 "strands not averaged: its halves are NOT reverse complements"))
     return splits, load_labels(args.data_dir, counts["train"])
 
 
@@ -791,8 +784,8 @@ def load_labels(data_dir, n_labels):
     """Label table [(column, assay, name)] from labels.tsv; else DeepSEA's assays at K = 919; else one."""
     path = Path(data_dir) / "labels.tsv"
     if not path.is_file():
-        assay = {i: name for name, (lo, hi) in DEEPSEA_ASSAYS.items() for i in range(lo, hi)} if n_labels == 919 else {}
-        return [(i, assay.get(i, "labels"), f"label_{i}") for i in range(n_labels)]
+        assays = DEEPSEA_ASSAYS if n_labels == 919 else ["labels"] * n_labels
+        return [(i, assay, f"label_{i}") for i, assay in enumerate(assays)]
     rows = [line.split("\t") for line in path.read_text("utf-8", "replace").splitlines()]
     if [row[0] for row in rows] != ["column", *map(str, range(n_labels))] or any(len(row) != 3 for row in rows):
         raise BadInput(f"{path} must have the columns column, assay, name (tabs between) and {n_labels} rows in order")
@@ -810,8 +803,7 @@ def load_split(data_dir, name, folder, limit=None):
     copy = f"{Path(home).name}-{hashlib.sha256(home.encode()).hexdigest()[:8]}" + (f"-limit{limit}" if limit else "")
     files = [Path(folder) / copy / f"{name}{end}" for end in (".json", "_X.npy", "_Y.npy")]
     if not path.is_file():
-        raise BadInput(f"{path} is missing: a data folder holds train.mat, valid.mat and test.mat "
-                       "(danq.py --make-demo-data DIR makes some)")
+        raise BadInput(f"{path} is missing, one of train.mat, valid.mat, test.mat: --make-demo-data DIR makes some")
     source = f"{os.path.realpath(path)}, {file_state(path)}"
     if split := open_packed(files, source):
         return split
@@ -846,8 +838,7 @@ def pack_split(path, name, files, source, limit):
     facts = {"source": source, "n_labels": K, "windows": len(X) // (1 + strands), "strands": strands,
              "simulated": simulated}
     write_json(files[0], facts)
-    print(f"packed {path}: {len(X):,} of {n:,} sequences x {K} labels -> {files[0].parent} "
-          f"({(X.nbytes + Y.nbytes) / 1e6:.1f} MB, {time.time() - started:.1f} s)")
+    print(f"packed {path}: {len(X):,} of {n:,} sequences -> {files[0].parent} ({time.time() - started:.1f} s)")
     return Split(X, Y, **facts)
 
 
@@ -857,7 +848,7 @@ def open_mat(path, keys):
 
     MATLAB v7.3 is HDF5, with axes reversed; v5, at most 2 GB, is read at once and reversed here.
     """
-    with readable(path, "it must be a complete MATLAB v5 or v7.3 file: copy or download it again"):
+    with readable(path, "it must be a complete MATLAB v5 or v7.3 file: copy it again"):
         if h5py.is_hdf5(path):
             with h5py.File(path) as mat:
                 yield *map(mat.get, keys), "simulated" in mat
@@ -872,8 +863,8 @@ def check_layout(path, keys, X, *Y):
             raise BadInput(f"{path} has no variable {key}: it must hold {' and '.join(keys)}")
         N = X.shape[-1]
         if 0 in array.shape or array.shape != ((LENGTH, 4, N) if array is X else (*array.shape[:1], N)):
-            raise BadInput(f"{path}: {key} has shape {array.shape} in HDF5 order, must be ({LENGTH}, 4, N), for labels "
-                           f"(K, N); {keys[0]} has {N} sequences")
+            raise BadInput(f"{path}: {key} has shape {array.shape} in HDF5 order, with {N} sequences; bases must be "
+                           f"({LENGTH}, 4, N), labels (K, N)")
         if math.prod(getattr(array, "chunks", None) or [0]) * array.dtype.itemsize > TILE:
             raise BadInput(f"{path}: {key} has too large HDF5 chunks: "
                            f"h5repack -l CHUNK={'x'.join(map(str, array.shape[:-1]))}x256 IN OUT makes small ones")
@@ -945,8 +936,6 @@ def annotate(args, score):
     """Write score(packed (n, 500)) -> (n, K) of --predict's windows, over both strands, to --output, a TSV."""
     names = list(trained_thresholds(Path(args.out_dir)))
     fasta, output = Path(args.predict), Path(args.output or "predictions.tsv")
-    if not fasta.is_file():
-        raise BadInput(f"{fasta} is missing: --predict takes a FASTA file")
     windows, done, records, bar, first = fasta_windows(fasta), 0, 0, progress(None, "window"), []
     with new_file(output) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
@@ -1006,11 +995,8 @@ def fasta_windows(path, step=STEP):
 def fasta_lines(path):
     with open(path, "rb") as file:
         opened = gzip.open if file.read(2) == b"\x1f\x8b" else open
-    try:
-        with opened(path, "rb") as file:
-            yield from iter(lambda: file.readline(1 << 20), b"")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise BadInput(f"{path} is a damaged gzip file ({' '.join(str(error).split())}): copy it again") from error
+    with readable(path, "copy it again"), opened(path, "rb") as file:
+        yield from iter(lambda: file.readline(1 << 20), b"")
 
 
 def letters_to_onehot(windows, path):
@@ -1031,14 +1017,13 @@ def letters_to_onehot(windows, path):
 LETTERS, COLOURS = "ACGT", ("#009e73", "#0072b2", "#e69f00", "#d55e00")  # told apart by the colour-blind, too
 
 
-def write_motifs(folder, path):
+def write_motifs(folder, script, path):
     """Write a run's filters as position weight matrices to `path`, in MEME's format; draw those of most information.
 
     A filter's sites are its best matches in those test windows in which it answers more than half of the highest that
     it ever does (Quang & Xie 2016).
     """
-    settings = finished_settings(folder)
-    model = load_model(folder)
+    settings, model = finished_settings(folder, script), load_model(folder)
     if "motif_scan" not in [layer.name for layer in model.layers]:
         raise BadInput(f"{folder} has no convolution that scans for motifs: give a run that has one")
     test = load_split(settings["data_dir"], "test", packed_dir(folder), settings["limit"])
@@ -1189,8 +1174,8 @@ def simulate(rng, n, motifs):
             plant(np.flatnonzero(middle == i), 400, 600, word)
         bound[:, factor] = middle == 0
     label, codes[rng.random(n) < .01, :200] = np.arange(919), -1
-    histone = label >= 815
-    slope, gain = np.where(histone, 1., .7) * (.7 + .12 * (label // 6 % 6)), np.where(histone, 1., 3.5)
+    slope, gain = np.where(label < 815, [[.7], [3.5]], 1.)  # of histone marks 1
+    slope *= .7 + .12 * (label // 6 % 6)
     P = 1 / (1 + np.exp(4.2 - slope * openness - gain * bound[:, label % 6]))
     return (codes[..., None] == np.arange(4)).astype(np.uint8), (rng.random(P.shape) < P).astype(np.uint8), P
 

@@ -23,7 +23,6 @@ import os
 import time
 from hashlib import sha256
 from itertools import islice
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import danq  # before keras: it silences start-up chatter
@@ -33,7 +32,6 @@ import numpy as np
 from danq import LENGTH, SPLITS, BadInput, new_file, number, onehot, positive
 from keras import layers, ops
 from scipy import sparse
-from scipy.special import expit
 from scipy.stats import bootstrap
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestRegressor
@@ -190,7 +188,7 @@ def compiled_autoencoder(args, n_labels, sequences):
     label_weight x cross-entropy of labels; Adam."""
     keras.utils.set_random_seed(args.seed)
     network, changes = build(args, n_labels if args.label_weight else 0), CHANGES[:args.ablation]
-    optimizer = Nadam2018(PAPER_RATE, epsilon=1e-8)
+    optimizer = keras.optimizers.Nadam(PAPER_RATE, epsilon=1e-8)
     if "adam" in changes:
         steps = args.epochs * -(-sequences // args.batch_size)
         (first, top, last), warmup = LEARNING_RATE, max(1, steps // 20)
@@ -203,26 +201,6 @@ def compiled_autoencoder(args, n_labels, sequences):
     losses, weights = ({key: losses[key][i] for key in network.output} for i in (0, 1))
     accuracy = {"bases": [keras.metrics.CategoricalAccuracy(name="acc")]}
     return danq.compiled(network, n_labels, optimizer, losses, accuracy, weights, targets_of(network, changes))
-
-
-class Nadam2018(keras.optimizers.Nadam):
-    """Nadam as Keras had it in 2018: momentum warms up with .96^(.004 t) where Keras 3 has .96^t."""
-
-    def momentum(self, step):
-        return self.beta_1 * (1 - .5 * ops.power(.96, .004 * ops.cast(step, "float32")))
-
-    def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        self.assign(self._u_product, self._u_product * self.momentum(self.iterations + 1))
-        keras.optimizers.Optimizer._backend_update_step(self, grads, trainable_variables, learning_rate)
-
-    def update_step(self, gradient, variable, learning_rate):
-        now, later = self.momentum(self.iterations + 1), self.momentum(self.iterations + 2)
-        m, v = (slot[self._get_variable_index(variable)] for slot in (self._momentums, self._velocities))
-        self.assign(m, self.beta_1 * m + (1 - self.beta_1) * gradient)
-        self.assign(v, self.beta_2 * v + (1 - self.beta_2) * ops.square(gradient))
-        ahead = later * m / (1 - self._u_product * later) + (1 - now) * gradient / (1 - self._u_product)
-        spread = v / (1 - ops.power(self.beta_2, ops.cast(self.iterations + 1, "float32")))
-        self.assign_sub(variable, learning_rate * ahead / (ops.sqrt(spread) + self.epsilon))
 
 
 def targets_of(network, changes):
@@ -262,15 +240,14 @@ def train_autoencoder(args, splits, out_dir):
 def reconstruction(ablation, model, train, test, batch_size):
     """Base accuracy and bits per base of held-out rows, decoded from encodings as they are kept."""
     encoder, decoder = encoder_of(model), keras.Model(model.get_layer("bottleneck").output, model.output["bases"])
-    rows, shares, sums = danq.even_sample(len(test.X), 10_000), base_shares(train), np.zeros(4)
-    for block in np.array_split(rows, -(-len(rows) // batch_size)):
-        X = onehot(test.X[block])
+    rows, commonest, sums = danq.even_sample(len(test.X), 10_000), base_shares(train).argmax(), np.zeros(4)
+    for block in gen_batches(len(rows), batch_size):
+        X = onehot(test.X[rows[block]])
         P = decoder.predict_on_batch(encoder.predict_on_batch(X).astype(code_dtype(ablation)))
-        codes = base_codes(X)
-        known = codes >= 0
-        true = P[known, codes[known]]
-        sums += (known.sum(), (P.argmax(-1) == codes).sum(), (codes == shares.argmax()).sum(),
-                 -np.log2(np.clip(true, 1e-7, 1)).sum(dtype=float))
+        known = X.sum(-1) == 1
+        X, P = X[known], P[known]  # (bases, 4)
+        bits = -np.log2(np.clip(P[X > 0], 1e-7, 1))
+        sums += len(X), (P.argmax(-1) == X.argmax(-1)).sum(), X[:, commonest].sum(), bits.sum(dtype=float)
     accuracy, commonest, bits = sums[1:] / max(sums[0], 1)
     print(f"held-out DNA, {len(rows):,} test sequences: bases rebuilt {accuracy:.4f} ({bits:.3f} bits); commonest base "
           f"{commonest:.4f}; the 2018 paper .2526")
@@ -279,14 +256,8 @@ def reconstruction(ablation, model, train, test, batch_size):
 
 def base_shares(split):
     """Shares of A, G, C, T in an even sample of rows."""
-    codes = base_codes(onehot(split.X[danq.even_sample(len(split.X), 5000)]))
-    counts = np.bincount(codes[codes >= 0], minlength=4) + 1
+    counts = 1 + onehot(split.X[danq.even_sample(len(split.X), 5000)]).sum((0, 1))
     return counts / counts.sum()
-
-
-def base_codes(X):
-    """Base of each column (n, 1000): index into A, G, C, T, or -1 where it is not known."""
-    return np.where(X.sum(-1) == 1, X.argmax(-1), -1)
 
 
 # ---- encodings
@@ -294,7 +265,7 @@ def base_codes(X):
 def load_encoder(out_dir, ablation):
     """A function packed (n, 500) -> what the forest sees (n, width)."""
     encode = danq.FromBits(encoder_of(danq.load_model(out_dir))).predict_on_batch
-    return lambda bits: np.nan_to_num(encode(bits)).astype(code_dtype(ablation))
+    return lambda bits: encode(bits).astype(code_dtype(ablation))
 
 
 def code_dtype(ablation):  # our code stays within a few units; the paper's optimiser leaves it no scale
@@ -373,7 +344,7 @@ def fit_forest(Z, Y, trees=TREES, leaf=LEAF, samples=SAMPLES, projections=PROJEC
     projections : random sums of labels that stand for them as trees grow (Joly et al. 2014), each on a bootstrap of
     SHARE of the rows and of `leaf`; 0 for the labels. Leaf means are then taken over the labels of all N rows.
     """
-    grown, bar, share = [], danq.progress(trees), SHARE if projections else 1.
+    parts, bar, share = [], danq.progress(trees), SHARE if projections else 1.
     for n in range(0, trees, GROUP):
         rng = np.random.default_rng(seed + n)
         rows = slice(None) if len(Z) <= samples else rng.choice(len(Z), samples, replace=False)
@@ -386,15 +357,15 @@ def fit_forest(Z, Y, trees=TREES, leaf=LEAF, samples=SAMPLES, projections=PROJEC
             min(GROUP, trees - n), min_samples_leaf=max(1, round(leaf * share)), max_features="sqrt", n_jobs=-1,
             max_samples=max(1, int(share * len(X))), random_state=(seed + n) % 2 ** 32)
         forest.fit(X, T[:, 0] if T.shape[1] == 1 else T)
-        grown += [tree.tree_ for tree in forest.estimators_]
-        bar.update(len(grown))
-    forest = flatten_trees(grown, first)
-    return forest | {"means": leaf_means(forest, grown, Z, Y, first)}
+        parts.append(forest)
+        bar.update(n + forest.n_estimators)
+    forest = flatten_trees([tree.tree_ for part in parts for tree in part.estimators_], first)
+    return forest | {"means": leaf_means(forest, parts, Z, Y, first)}
 
 
 def predict_forest(forest, Z):
     """Scores (n, K) float32 of encodings Z (n, width): the mean of the leaves that a row reaches."""
-    return leaves_of(forest, np.asarray(Z, np.float32)) @ forest["means"] / np.float32(len(forest["root"]))
+    return leaves_of(forest, Z) @ forest["means"] / np.float32(len(forest["root"]))
 
 
 def read_rows(array, rows, block=20_000):
@@ -418,40 +389,37 @@ def flatten_trees(trees, column):
 
 def leaves_of(forest, Z):
     """The leaves that each row of Z (n, width) reaches, a sparse 0/1 matrix (n, leaves)."""
-    node, below, row = None, np.tile(forest["root"], (len(Z), 1)), np.arange(len(Z))[:, None]
+    Z, node, below = np.asarray(Z, np.float32), None, np.tile(forest["root"], (len(Z), 1))
+    row = np.arange(0, Z.size, Z.shape[1])[:, None]
     while not np.array_equal(node, below):  # a leaf is its own child
         node = below
-        is_left = Z[row, forest["feature"][node]] <= forest["threshold"][node]
-        below = np.where(is_left, forest["left"][node], forest["right"][node])
-    leaf = forest["leaf"][node]
+        is_left = Z.take(row + forest["feature"].take(node)) <= forest["threshold"].take(node)
+        below = np.where(is_left, forest["left"].take(node), forest["right"].take(node))
+    return leaf_matrix(forest, node)
+
+
+def leaf_matrix(forest, node):
+    leaf, n = forest["leaf"].take(node), forest["leaf"].max() + 1
     ends = np.arange(0, leaf.size + 1, leaf.shape[1])
-    return sparse.csr_matrix((np.ones(leaf.size, np.float32), leaf.ravel(), ends), (len(Z), len(forest["means"])))
+    return sparse.csr_matrix((np.ones(leaf.size, np.float32), leaf.ravel(), ends), (len(leaf), n))
 
 
-def leaf_means(forest, trees, Z, Y, first, block=20_000):
+def leaf_means(forest, parts, Z, Y, first, block=20_000):
     """Mean labels of the rows of (Z, Y) in each leaf, (leaves, K) float32, in one pass."""
-    last = np.cumsum([tree.n_leaves for tree in trees])
-    total, sizes = np.zeros((last[-1], Y.shape[1]), np.float32), np.zeros((last[-1], 1), np.float32)
-
-    def add(t):  # counts of rows: exact in float32 in any order
-        own = slice(last[t] - trees[t].n_leaves, last[t])
-        leaf = forest["leaf"][forest["root"][t] + trees[t].apply(X)] - own.start
-        ones, shape = np.ones(len(X), np.float32), (trees[t].n_leaves, len(X))
-        reached = sparse.csr_matrix((ones, (leaf, np.arange(len(X)))), shape)
-        total[own] += (reached @ labels).toarray()
-        sizes[own] += reached.sum(1)
-
-    with ThreadPool() as pool:
-        for i in range(0, len(Z), block):
-            X = Z[i:i + block][:, first:].astype(np.float32)
-            labels = sparse.csr_matrix(Y[i:i + block], dtype=np.float32)
-            pool.map(add, range(len(trees)))
+    n = forest["leaf"].max() + 1
+    total, sizes = np.zeros((n, Y.shape[1]), np.float32), np.zeros((n, 1), np.float32)
+    for i in range(0, len(Z), block):  # counts: exact in float32
+        X = Z[i:i + block][:, first:].astype(np.float32)
+        reached = leaf_matrix(forest, forest["root"] + np.hstack([part.apply(X) for part in parts])).T
+        sums = (reached @ sparse.csr_matrix(Y[i:i + block], dtype=np.float32)).tocoo()
+        total[sums.row, sums.col] += sums.data
+        sizes += reached.sum(1)
     return total / np.maximum(sizes, 1)
 
 
 def load_forest(path):
     """Plain arrays; a file with Python objects is refused, not run."""
-    with danq.readable(path, "it must be a forest of plain arrays: fit it again"):
+    with danq.readable(path, "fit it again"):
         return dict(np.load(path, allow_pickle=False))
 
 
@@ -473,9 +441,9 @@ def fit_and_score(args, out_dir):
             scores += [danq.strand_mean(lambda rows: predict_forest(forest, group["Z"][rows]), windows, strands, 500),
                        group["Y"][:windows]]
         if args.label_weight:  # what the autoencoder itself answers
-            weights, bias = danq.load_model(out_dir).get_layer("labels").get_weights()
-            P = danq.strand_mean(lambda rows: expit(group["Z"][rows][:, DIGITS:] @ weights + bias), windows, strands,
-                                 batch_size=500)
+            answer = danq.load_model(out_dir).get_layer("labels")
+            P = danq.strand_mean(lambda rows: ops.convert_to_numpy(answer(group["Z"][rows][:, DIGITS:])), windows,
+                                 strands, 500)
             _, means = danq.evaluate(P, scores[-1], labels, [.5] * len(labels))
             about["label_output"] = {key: means["all"][key] for key in ("auroc", "auprc")}
             print("the autoencoder's own label output:", about["label_output"])
@@ -539,8 +507,7 @@ def main(argv=None):
         draw, name = (compare, "comparison.md") if args.compare else (learning_curve, "curve.md")
         return draw(folders, args.output or danq.packed_dir(folders[0]).with_name(name))
     if args.motifs:
-        danq.finished_settings(out_dir, "superq.py")
-        return danq.write_motifs(out_dir, args.motifs)
+        return danq.write_motifs(out_dir, "superq.py", args.motifs)
     if args.predict or args.test_data:
         return (danq.annotate if args.predict else danq.score_elsewhere)(args, trained_scores(out_dir))
     if args.reuse_encodings:  # everything but the forest's arguments is as it was
@@ -587,8 +554,7 @@ def run_name(args):
 
 def trained_scores(out_dir):
     """A finished run as a function, packed (n, 500) -> (n, K)."""
-    settings = danq.finished_settings(out_dir, "superq.py")
-    encode = load_encoder(out_dir, settings["ablation"])
+    encode = load_encoder(out_dir, danq.finished_settings(out_dir, "superq.py")["ablation"])
     forest = load_forest(out_dir / "forest.npz")
     return lambda X: predict_forest(forest, encode(X))
 
@@ -604,8 +570,7 @@ def make_yardstick(args, splits, out_dir):
         model = keras.Model(inputs, layers.Concatenate(name="bottleneck")(counts))
     elif args.features == "pca":
         X = onehot(train.X[danq.even_sample(len(train.X), 20_000)])
-        solver = "covariance_eigh" if len(X) > 4 * LENGTH else "full"
-        pca = PCA(min(CODE, len(X)), svd_solver=solver).fit(X.reshape(len(X), -1).astype(np.float32))
+        pca = PCA(min(CODE, len(X)), random_state=args.seed).fit(X.reshape(len(X), -1).astype(np.float32))
         project = layers.Dense(pca.n_components_, name="bottleneck")
         model = keras.Model(inputs, project(layers.Flatten()(inputs)))
         project.set_weights([pca.components_.T, -pca.components_ @ pca.mean_])
@@ -626,8 +591,6 @@ def load_unlabelled(path, folder, limit=None):
     path : FASTA, cut into windows side by side, those half N left out; or a .mat with trainxdata or xdata
     """
     path = Path(path)
-    if not path.is_file():
-        raise BadInput(f"{path} is missing: --unlabelled takes a FASTA or .mat file")
     mark = sha256(f"{os.path.realpath(path)} {danq.file_state(path)}".encode()).hexdigest()[:8]
     packed = folder / f"{path.name}-{mark}.npy"
     if not packed.is_file():
@@ -687,8 +650,7 @@ def compare(folders, output):
     for run in runs:
         for key in ("simulated", "limit", "labels", "train_sequences", "test_windows", "strands"):
             if run[key] != base[key]:
-                raise BadInput(f"{run['folder']} cannot stand beside {base['folder']}: {key} is {run[key]}, not "
-                               f"{base[key]}")
+                raise BadInput(f"{run['folder']} does not match {base['folder']}: {key} is {run[key]}, not {base[key]}")
         alike = all(other["settings"] == run["settings"] for other in runs if other["model"] == run["model"])
         model = run["model"] if alike else f"{run['model']} [{run['name']}]"
         groups.setdefault(model, []).append(run)
@@ -732,7 +694,7 @@ def comparison_table(groups):
                                       if "reconstruction" in run])]
     rates = [f"{mean['base_rate'] or 0:.4f}" for mean in base["means"].values()]
     rows.append(["chance", "0.5", in_brackets(rates[0], rates[1:]), *[""] * 4, "0.25"])
-    for name, scores in danq.PUBLISHED.items() if danq.is_deepsea(base) else ():
+    for name, scores in danq.published(base).items():
         scores = [in_brackets(f"{score[0]:.4f}", [f"{x:.4f}" for x in score[1:]]) for score in scores.values()]
         rows.append([f"published: {name}", *scores, *[""] * 5])
     return (f"# {'SIMULATED data: ' * base['simulated']}{', '.join(groups)}\n\nData {base['data']}: "
@@ -785,8 +747,7 @@ def learning_curve(folders, output):
         windows = run["train_sequences"] // (1 + run["strands"])
         models.setdefault(run["model"], {}).setdefault(windows, []).append(run)
     if len(tests) > 1:
-        raise BadInput(f"{' and '.join(map(str, tests.values()))} were not scored on the same test set: give their "
-                       "scores of one --test-data")
+        raise BadInput(f"{' and '.join(map(str, tests.values()))} have different test sets: score on one --test-data")
     sizes = sorted({windows for runs in models.values() for windows in runs})
     rows = [["AUROC / AUPRC", *(f"{windows:,} windows" for windows in sizes)]]
     for model, runs in models.items():
@@ -814,8 +775,7 @@ def draw_comparison(groups, scores):
     """A row for each model, the best on top: mean over labels with its interval, a dot for each run."""
     base, models = next(iter(groups.values()))[0], sorted(groups, key=lambda model: np.nanmean(scores[model][:, 0]))
     figure, axes = danq.subplots(1, 3, figsize=(13, 2 + .4 * len(groups)), sharey=True)
-    marks = {"chance": {"auroc": [.5], "auprc": [base["base_rate"]]}}
-    marks |= danq.PUBLISHED if danq.is_deepsea(base) else {}
+    marks = {"chance": {"auroc": [.5], "auprc": [base["base_rate"]]}} | danq.published(base)
     for axis, key, label in zip(axes, ("auroc", "auprc", "training_seconds"), ("AUROC", "AUPRC", "training (s)")):
         for row, model in enumerate(models):
             values = [run[key] for run in groups[model]]

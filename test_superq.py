@@ -259,10 +259,10 @@ def test_divergence_is_found_at_the_epoch_and_the_last_good_model_kept(capsys, m
     monkeypatch.setattr(danq, "OPTIMIZER", keras.optimizers.RMSprop(rate))
     flags = [*SMALL, "--epochs", "5", "--data-dir", "."]
     if not good_epochs:
-        return check_one_line(capsys, "diverged in its first epoch: loss nan", danq.main, flags)
+        return check_one_line(capsys, "diverged in its first epoch: loss (nan|inf)", danq.main, flags)
     danq.main(flags)
     assert read_json("runs/danq/summary.json")["training"]["best_epoch"] == 2
-    assert "it diverged, loss nan" in capsys.readouterr().out
+    assert re.search("it diverged, loss (nan|inf)", capsys.readouterr().out)  # which, depends on the machine
     assert all(np.isfinite(weight).all() for weight in danq.load_model("runs/danq").get_weights())
 
 
@@ -331,8 +331,8 @@ def test_training_is_printed_and_recorded_beside_its_yardsticks(runs):
 def test_a_terminal_sees_one_bar_an_epoch_and_at_the_end_what_to_do_next(runs):
     text = runs["danq"][1]
     assert text.count("Epoch 1/2") == text.count("Epoch 2/2") == 1 and "4/4" in text and "step of epoch 2/2" in text
-    box = text.splitlines()[-4:]
-    assert "model.keras" in box[1] and "--predict seqs.fa" in box[2] and len({len(line) for line in box}) == 1
+    made, following = text.splitlines()[-2:]
+    assert "model.keras" in made and "--predict seqs.fa" in following
     assert "\b" not in runs["superq"][1], "elsewhere no bar"
 
 
@@ -403,7 +403,7 @@ def test_a_model_or_a_forest_cannot_run_code(capsys):
     Path("ran").unlink(missing_ok=True)
     check_one_line(capsys, "model.keras is damaged .*lambda", danq.load_model, ".")
     np.savez("f.npz", means=np.array([Malicious()], object))
-    check_one_line(capsys, "f.npz is damaged .*plain arrays", superq.load_forest, "f.npz")
+    check_one_line(capsys, "f.npz is damaged .*fit it again", superq.load_forest, "f.npz")
     assert not Path("ran").exists()
 
 
@@ -543,7 +543,7 @@ def edit(split="train", X=lambda X: X, Y=lambda Y: Y, write=write_hdf5):
 
 @pytest.mark.parametrize("spoil, says", [
     (lambda: os.remove("valid.mat"), "valid.mat is missing"),
-    (lambda: os.truncate("train.mat", 3000), "train.mat is damaged.* download it again"),
+    (lambda: os.truncate("train.mat", 3000), "train.mat is damaged.* copy it again"),
     (lambda: os.truncate("valid.mat", 5000), "valid.mat is damaged .* complete MATLAB"),
     (lambda: scipy.io.savemat("test.mat", {"x": 1}), "test.mat has no variable testxdata"),
     (edit(X=lambda X: X.transpose(0, 2, 1)), r"trainxdata has shape \(4, 1000, 60\)"),
@@ -612,7 +612,7 @@ def test_fasta_is_annotated_whatever_the_strand_and_the_batch_mates(runs, name):
 
 @pytest.mark.parametrize("content, says", [
     (b"MKVLA\n", "is not FASTA"), (b">p\nMKVLAEE\n", "record p holds 'L' at base 4"), (b">a\n\n", "holds no sequence"),
-    (gzip.compress(b">a\n" + b"GATTACA\n" * 9999)[:99], "damaged gzip")])
+    (gzip.compress(b">a\n" + b"GATTACA\n" * 9999)[:99], "is damaged .*: copy it again")])
 def test_bad_fasta_gives_one_clear_line(runs, capsys, content, says):
     Path("x.fa").write_bytes(content)
     check_one_line(capsys, says, danq.main, ["--predict", "x.fa", "--out-dir", str(runs["danq"][0])])
@@ -679,20 +679,6 @@ def test_every_autoencoder_has_500_numbers_and_answers_with_bases(flags):
     network = superq.build(superq.parse_args(["--filters", "8", "--lstm-units", "2", *flags.split()]), n_labels=9)
     bases = network.output["bases"] if isinstance(network.output, dict) else network.output
     assert superq.encoder_of(network).output.shape == (None, 500) and bases.shape == (None, 1000, 4)
-
-
-def test_nadam_of_2018_by_hand():
-    """Two steps on one weight: Dozat (2016) with Keras 2's momentum schedule."""
-    weight, optimizer = keras.Variable(1.), superq.Nadam2018(.1, beta_1=.9, beta_2=.999, epsilon=1e-8)
-    expected, m, v, product = 1., 0., 0., 1.
-    for t, gradient in ((1, .5), (2, -.2)):
-        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [weight])
-        now, later = (.9 * (1 - .5 * .96 ** (.004 * s)) for s in (t, t + 1))
-        product *= now
-        m, v = .9 * m + .1 * gradient, .999 * v + .001 * gradient ** 2
-        ahead = (1 - now) * gradient / (1 - product) + later * m / (1 - product * later)
-        expected -= .1 * ahead / (np.sqrt(v / (1 - .999 ** t)) + 1e-8)
-        assert float(keras.ops.convert_to_numpy(weight)) == pytest.approx(expected, rel=1e-5)
 
 
 # ---- superq.py: how well is DNA rebuilt?
@@ -851,7 +837,7 @@ def test_seeds_become_a_mean_and_other_settings_rows_of_their_own(runs, capsys):
     Path("2/metrics.csv").write_text("".join(open("2/metrics.csv").readlines()[:3]))
     for flags, says in (("--compare 0 larger", "limit is 41, not 40"), ("--compare 0 --output runs/", "is a folder"),
                         ("--compare 0 2", r"2/metrics.csv is damaged \(it has 2 rows"),
-                        ("--curve 0 far", "0 and far were not scored on the same test")):
+                        ("--curve 0 far", "0 and far have different test sets")):
         check_one_line(capsys, says, superq.main, flags.split())
 
 
