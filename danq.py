@@ -193,7 +193,7 @@ def train_epoch(model, data, valid, checkpoint):
         if not any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "OOM when", "out of memory")):
             raise
         size = data.batch_size
-        raise BadInput(f"--batch-size {size} does not fit in memory, try {size // 2}: the checkpoint stays") from error
+        raise BadInput(f"--batch-size {size} does not fit in memory: try {size // 2} with --restart") from error
     return {key.replace("bases_acc", "acc"): values[0] for key, values in logs.items()}
 
 
@@ -363,18 +363,18 @@ def shared_arguments(doc, out_dir, epochs, batch_size):
               for name in ("data", "network", "training", "forest", "after training")]
     data, network, training, _, after = groups
     data("--data-dir", default="data", help="folder of train.mat, valid.mat, test.mat (%(default)s)")
-    data("--out-dir", default=out_dir, help=f"folder of this run ({out_dir or 'runs/ and the model'})")
+    data("--out-dir", default=out_dir, help=f"folder of this run ({out_dir or 'runs/MODEL'})")
     data("--limit", type=positive, metavar="N", help="take the first N windows of each split")
     data("--restart", action="store_true", help="discard what a run with other arguments left in --out-dir")
     network("--mixed-precision", dest="dtype", action="store_const", const="mixed_bfloat16",
-            help="compute in bfloat16 but for the BLSTM; weights stay float32")
+            help="convolve (and in DanQ the dense layer) in bfloat16; weights stay float32")
     training("--epochs", type=positive, default=epochs, help="at most (%(default)s)")
     training("--batch-size", type=positive, default=batch_size, help="sequences a training step (%(default)s)")
     training("--seed", type=number(int, 0, 2 ** 32 - 1), default=1337, help="of weights, dropout, order, forest (1337)")
     training("--checkpoint-minutes", type=number(float, 0), default=10., metavar="M", help="between checkpoints (10)")
-    training("--max-seconds", type=number(float, 0), metavar="S", help="stop training then, within an epoch, too")
+    training("--max-seconds", type=number(float, 0), metavar="S", help="stop training then, even mid-epoch")
     after("--predict", metavar="FASTA", help="annotate it with the run in --out-dir, and exit")
-    after("--output", metavar="FILE", help="where --predict writes (predictions.tsv)")
+    after("--output", metavar="FILE", help="where --predict, --compare, --curve write")
     after("--plot", metavar="FILE.png", help="draw --predict's ten highest labels along the first record")
     after("--motifs", metavar="FILE.meme", help="write and draw the filters' motifs, and exit")
     after("--test-data", metavar="DIR", help="score the run in --out-dir on its test.mat, and exit")
@@ -503,7 +503,7 @@ positive = number(int, 1)
 
 @contextlib.contextmanager
 def readable(path, advice="", damage=Exception):
-    """Name the file in a system's error, or `damage` a library finds."""
+    """Name the file in a system error or in `damage` that a library finds."""
     try:
         yield
     except Exception as error:
@@ -1008,7 +1008,7 @@ def letters_to_onehot(windows, path):
     for row, column in np.argwhere(X[..., 0] > 1)[:1]:
         name, start, end, _, letters = windows[row]
         base = start + column - (LENGTH - (end - start)) // 2 + 1
-        raise BadInput(f"{path}: record {name} holds {chr(letters[column])!r} at base {base}: no DNA")
+        raise BadInput(f"{path}: record {name} holds {chr(letters[column])!r} at base {base}: not DNA")
     return X
 
 
@@ -1018,7 +1018,7 @@ LETTERS, COLOURS = "ACGT", ("#009e73", "#0072b2", "#e69f00", "#d55e00")  # told 
 
 
 def write_motifs(folder, script, path):
-    """Write a run's filters as position weight matrices to `path`, in MEME's format; draw those of most information.
+    """Write a run's filters as position weight matrices to `path`, in MEME's format; draw the most informative.
 
     A filter's sites are its best matches in those test windows in which it answers more than half of the highest that
     it ever does (Quang & Xie 2016).
@@ -1045,7 +1045,7 @@ def write_motifs(folder, script, path):
 
 
 def count_sites(scan, model, test, batch_size):
-    """A, C, G, T at each filter's sites (filters, width, 4), numbers of sites, and their shares of the test windows."""
+    """A, C, G, T at each filter's sites (filters, width, 4), numbers of sites, base shares of the windows."""
     look = keras.Model(model.inputs, [scan.input, scan.output]).predict_on_batch  # SuperQ scans both strands, as rows
     batches = [*gen_batches(test.windows, batch_size)]
     highest = np.max([look(onehot(test.X[rows]))[1].max((0, 1)) for rows in batches], 0)
@@ -1106,8 +1106,8 @@ def make_demo_data(folder, windows=4000, seed=1337):
 
     GC content says how open a window's chromatin is. Four factors bind a motif of their own in the middle 200 bases, on
     either strand; two bind a pair of motifs there, in their order, six bases apart. Decoys are all motifs further out,
-    and halves and wrong orders of pairs. A label asks for openness and a factor, histone marks less for the factor. Who
-    knows the rules scores AUROC .87, AUPRC .40.
+    and halves and wrong orders of pairs. A label asks for openness and a factor, histone marks less for the factor.
+    Knowing the rules scores AUROC .87, AUPRC .40.
     """
     folder = Path(folder)
     if folder.exists():

@@ -1,10 +1,10 @@
-"""SuperQ: annotate DNA from the bottleneck of an autoencoder (Löverli & Gupta 2018), and make it work.
+"""SuperQ: annotate DNA from the bottleneck of an autoencoder (Löverli & Gupta 2018), made to work.
 
     one-hot (1000, 4) -> convolution -> 250 digits ------------> decoder -> 4 probabilities a base
                       -> conv + BLSTM -> 250 pooled features --> random forest -> 919 probabilities
 
     python superq.py                                autoencoder, encodings, forest: data/ -> runs/superq/
-    python superq.py --label-weight 0               no labels (10) in the autoencoder's loss, as the paper meant it
+    python superq.py --label-weight 0               no labels in the autoencoder's loss (default 10), as in 2018
     python superq.py --unlabelled genome.fa         more DNA for the autoencoder, without labels
     python superq.py --paper                        the 2018 network and recipe, which diverges -> runs/superq-paper/
     python superq.py --ablation 3                   the 2018 network with the first three of five CHANGES
@@ -64,8 +64,8 @@ def build_autoencoder(filters=FILTERS, lstm_units=LSTM_UNITS, n_labels=0, sines=
     """(B, 1000, 4) -> 250 digits + 250 pooled features -> bases (B, 1000, 4) and more.
 
     Digits: a linear convolution, at first a base-4 numeral, writes four bases into a number; the decoder reads it
-    through sines of doubling frequency. Pooled features answer with the middle's composition (B, 136), counts of
-    4-mers, and labels (B, n_labels). Without them there are 500 digits, two for every four bases.
+    through sines of doubling frequency. Pooled features answer with the middle's composition (B, 136), roots of
+    4-mer counts, and labels (B, n_labels). Without them there are 500 digits, two for every four bases.
     """
     inputs = keras.Input((LENGTH, 4))
     n = 1 if pooled else 2  # digits of a step
@@ -334,12 +334,12 @@ def open_encodings(out_dir):
 
 # ---- a random forest for many labels
 # For logistic regression write two functions of these names and give --reuse-encodings: fit_forest(Z, Y, ..., first) ->
-# a dict of arrays (forest.npz); predict_forest(dict, Z (n, width)) -> scores (n, K).
+# a dict of arrays (forest.npz); predict_forest(dict, all columns of Z) -> scores (n, K).
 
 def fit_forest(Z, Y, trees=TREES, leaf=LEAF, samples=SAMPLES, projections=PROJECTIONS, seed=1337, first=0):
     """Grow a random forest of many outputs.
 
-    Z : (N, width), of which the columns from `first` on;  Y : (N, K) 0/1, arrays or HDF5 datasets
+    Z : (N, width), used from column `first` on;  Y : (N, K) 0/1, arrays or HDF5 datasets
     samples : rows drawn for each GROUP of trees where there are more: memory does not grow with N
     projections : random sums of labels that stand for them as trees grow (Joly et al. 2014), each on a bootstrap of
     SHARE of the rows and of `leaf`; 0 for the labels. Leaf means are then taken over the labels of all N rows.
@@ -576,7 +576,7 @@ def make_yardstick(args, splits, out_dir):
         project.set_weights([pca.components_.T, -pca.components_ @ pca.mean_])
     else:
         keras.utils.set_random_seed(args.seed)
-        model = encoder_of(build(args))
+        model = encoder_of(build(args, train.n_labels))
     model.name = f"{args.features}{'_SIMULATED' * train.simulated}"
     with new_file(out_dir / "model.keras") as temporary:
         model.save(temporary)
@@ -588,7 +588,7 @@ def make_yardstick(args, splits, out_dir):
 def load_unlabelled(path, folder, limit=None):
     """Packed sequences (n, 500) of a file without labels, a memory map; limit : so many, every k-th.
 
-    path : FASTA, cut into windows side by side, those half N left out; or a .mat with trainxdata or xdata
+    path : FASTA, cut into windows side by side, those of more N than bases left out; or a .mat with trainxdata or xdata
     """
     path = Path(path)
     mark = sha256(f"{os.path.realpath(path)} {danq.file_state(path)}".encode()).hexdigest()[:8]
@@ -636,7 +636,7 @@ def read_runs(folders):
             raise BadInput(f"{folder} has no scores: no label has both classes in its test split")
         runs.append(run["means"]["all"] | run | {
             "folder": folder, "name": name if names.count(name) == 1 else str(folder),
-            "settings": settings | {"seed": None, "code": None}})
+            "settings": settings | {"seed": None}})
     return runs
 
 
@@ -648,7 +648,7 @@ def compare(folders, output):
     runs, groups = read_runs(folders), {}
     base = runs[0]
     for run in runs:
-        for key in ("simulated", "limit", "labels", "train_sequences", "test_windows", "strands"):
+        for key in ("simulated", "limit", "labels", "train_sequences", "test_windows", "strands", "base_rate"):
             if run[key] != base[key]:
                 raise BadInput(f"{run['folder']} does not match {base['folder']}: {key} is {run[key]}, not {base[key]}")
         alike = all(other["settings"] == run["settings"] for other in runs if other["model"] == run["model"])

@@ -826,11 +826,12 @@ def test_seeds_become_a_mean_and_other_settings_rows_of_their_own(runs, capsys):
     for seed, auroc in enumerate((.6, .7, .9)):
         copy_run(str(seed), auroc, seed=seed)
     copy_run("other", forest_trees=9)
+    copy_run("edited", code="another forest")
     copy_run("larger", windows=41)
     copy_run("far", tested=11)
     assert "k-mers -> forest (3 seeds) | 0.7333 ± 0.1528" in printed("--compare 0 1 2 --output seeds.v1")
-    table = printed("--compare 0 other --output all.md")
-    assert re.findall(r"(?m)^\| k-mers -> forest (\S+) \| \d", table) == ["[0]", "[other]"]
+    table = printed("--compare 0 other edited --output all.md")
+    assert re.findall(r"(?m)^\| k-mers -> forest (\S+) \| \d", table) == ["[0]", "[other]", "[edited]"]
     assert "| k-mers -> forest [other] | k-mers -> forest [0] | +0.0000 (+0.0000 to +0.0000) |" in table
     assert "| k-mers -> forest | 0.6500 ± 0.0707 / " in printed("--curve 0 1 larger --output curve.md")
     assert Path("seeds.v1.png").is_file() and Path("curve.png").is_file()
