@@ -10,7 +10,7 @@
 #   bash run_all.sh                                   data/*.mat if there; else download (GPU and network); else the demo
 #   DATA=dir LIMIT=8000 EPOCHS=4 bash run_all.sh      your own data, its first 8,000 windows, 4 epochs
 #   CPU=1 bash run_all.sh                             on the CPU, though the machine has a GPU
-#   bash run_all.sh --study                           which change to SuperQ does what: 12 small runs, 2,000 windows each
+#   bash run_all.sh --study                           which change to SuperQ does what: 13 small runs, 2,000 windows each
 #   bash run_all.sh --curve                           scores against the number of training windows, on one test set
 #   bash run_all.sh --full                            every stage at DeepSEA's size, on 2.2 million SIMULATED windows
 #   bash run_all.sh --speed                           training's speed at three batch sizes and precisions, both networks
@@ -135,7 +135,7 @@ elif [[ -z $DATA ]]; then
     fi
 fi
 
-# Full runs are at the scripts' own (the paper's) settings. The demo's networks are narrow.
+# Full runs are at the scripts' own settings. The demo's networks are narrow.
 what=${1:-} tag= danq=() superq=() paper=()
 if [[ $what == --study ]]; then LIMIT=${LIMIT:-2000}; fi
 if [[ $demo ]]; then
