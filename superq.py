@@ -764,11 +764,12 @@ def learning_curve(folders, output):
 
 
 def draw_lines(axis, lines):
-    """Draw {name: [(x, y), ...]}, names right of the axis in the order of the lines' ends."""
-    for i, (name, points) in enumerate(sorted(lines.items(), key=lambda line: line[1][-1][1])):
+    """Draw {name: [(x, y), ...]}, names at the right, sorted by their ends."""
+    names = sorted(lines, key=lambda name: lines[name][-1][1])
+    for i, (name, points) in enumerate(lines.items()):
         axis.plot(*zip(*points), marker="osD^v<>"[i % 7], linestyle="--" if "val_" in name else "-")
-        axis.annotate(name, points[-1], (1.08, (i + .5) / len(lines)), textcoords="axes fraction", va="center",
-                      arrowprops={"arrowstyle": "-", "color": ".7"}, annotation_clip=False)
+        axis.annotate(name, points[-1], (1.08, (names.index(name) + .5) / len(names)), va="center",
+                      textcoords="axes fraction", arrowprops={"arrowstyle": "-"}, annotation_clip=False)
 
 
 def draw_comparison(groups, scores):
@@ -795,7 +796,7 @@ def draw_comparison(groups, scores):
 
 
 def draw_training(runs):
-    """Loss and accuracy of every run, epoch by epoch, beside the 2018 paper's."""
+    """Loss and accuracy of every run, epoch by epoch, and the paper's."""
     figure, axes = danq.subplots(4, 1, figsize=(10, 16))
     panels = [(script, key) for script in PAPER_LOG for key in ("loss", "acc")]
     for axis, (script, key) in zip(axes, panels):
