@@ -38,7 +38,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # chatter would bury an error of one line
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # chatter would bury errors
 stderr = os.dup(2)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 try:

@@ -268,7 +268,7 @@ def load_encoder(out_dir, ablation):
     return lambda bits: encode(bits).astype(code_dtype(ablation))
 
 
-def code_dtype(ablation):  # our code stays within a few units; the paper's optimiser leaves it no scale
+def code_dtype(ablation):  # ours stays within a few units; the paper's has no scale
     return np.float16 if "adam" in CHANGES[:ablation] else np.float32
 
 
