@@ -38,7 +38,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # chatter would bury errors
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # chatter buries errors
 stderr = os.dup(2)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 try:
@@ -170,7 +170,7 @@ def fit(model, train, valid, args, patience, yardstick=""):
         rate = args.batch_size * (checkpoint.state["step"] + 1) / row["seconds"]
         print(f"Epoch {row['epoch']}/{args.epochs} - {row['seconds']:.0f}s{scores} - {rate:,.0f} samples/s{yardstick}")
         if not best_epoch(history):
-            raise BadInput(f"it diverged in its first epoch: loss {row['loss']:.4g}: lower its rate and give --restart")
+            raise BadInput(f"diverged in its first epoch: loss {row['loss']:.4g}: lower the learning rate, --restart")
         checkpoint.state["step"] = 0
         checkpoint.save()
     if reason := reason_to_stop(checkpoint, patience):
@@ -503,7 +503,7 @@ positive = number(int, 1)
 
 @contextlib.contextmanager
 def readable(path, advice="", damage=Exception):
-    """Name the file in a system error or in `damage` that a library finds."""
+    """Name the file in a system error or a library's `damage`."""
     try:
         yield
     except Exception as error:

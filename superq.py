@@ -388,29 +388,30 @@ def flatten_trees(trees, column):
 
 
 def leaves_of(forest, Z):
-    """The leaves that each row of Z (n, width) reaches, a sparse 0/1 matrix (n, leaves)."""
+    """Leaves that rows of Z (n, width) reach, sparse 0/1 (n, leaves)."""
     Z, node, below = np.asarray(Z, np.float32), None, np.tile(forest["root"], (len(Z), 1))
     row = np.arange(0, Z.size, Z.shape[1])[:, None]
     while not np.array_equal(node, below):  # a leaf is its own child
         node = below
         is_left = Z.take(row + forest["feature"].take(node)) <= forest["threshold"].take(node)
         below = np.where(is_left, forest["left"].take(node), forest["right"].take(node))
-    return leaf_matrix(forest, node)
+    return leaf_matrix(forest["leaf"].take(node), len(forest["means"]))
 
 
-def leaf_matrix(forest, node):
-    leaf, n = forest["leaf"].take(node), forest["leaf"].max() + 1
+def leaf_matrix(leaf, n):
+    """Leaf numbers (rows, trees) -> sparse 0/1 (rows, n)."""
     ends = np.arange(0, leaf.size + 1, leaf.shape[1])
     return sparse.csr_matrix((np.ones(leaf.size, np.float32), leaf.ravel(), ends), (len(leaf), n))
 
 
 def leaf_means(forest, parts, Z, Y, first, block=20_000):
-    """Mean labels of the rows of (Z, Y) in each leaf, (leaves, K) float32, in one pass."""
+    """Mean labels of the rows of (Z, Y) in each leaf, (leaves, K) float32."""
     n = forest["leaf"].max() + 1
     total, sizes = np.zeros((n, Y.shape[1]), np.float32), np.zeros((n, 1), np.float32)
     for i in range(0, len(Z), block):  # counts: exact in float32
         X = Z[i:i + block][:, first:].astype(np.float32)
-        reached = leaf_matrix(forest, forest["root"] + np.hstack([part.apply(X) for part in parts])).T
+        node = forest["root"] + np.hstack([part.apply(X) for part in parts])
+        reached = leaf_matrix(forest["leaf"].take(node), n).T
         sums = (reached @ sparse.csr_matrix(Y[i:i + block], dtype=np.float32)).tocoo()
         total[sums.row, sums.col] += sums.data
         sizes += reached.sum(1)
@@ -791,7 +792,7 @@ def draw_comparison(groups, scores):
         axis.grid(axis="y", alpha=.4)
     axes[0].set(yticks=range(len(models)), yticklabels=models, ylim=(-.5, len(models) - .5))
     axes[2].set_xscale("log")
-    axes[2].xaxis.set_minor_formatter("")  # they would overlap
+    axes[2].xaxis.set_minor_formatter("")  # they overlap
     return figure
 
 
