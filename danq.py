@@ -12,7 +12,7 @@ Mean test scores: the paper, DeepSEA's 919 labels: AUROC .938, AUPRC .371; 6 hou
 
 --out-dir gets history.csv (a row an epoch), model.keras, metrics.csv (a row a label), summary.json; packed/ beside it
 the data as bits. After a kill the same command goes on from checkpoint.npz, written after each epoch and every ten
-minutes within one, on a CPU to the same end to the bit. superq.py imports data, training and scores from here.
+minutes within one, on a CPU to the same end to the bit.
 """
 import argparse
 import ast
@@ -31,7 +31,6 @@ import resource
 import shlex
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import h5py
@@ -46,7 +45,7 @@ try:
     from keras import layers, ops
 finally:
     os.dup2(stderr, 2)
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 from sklearn.utils import gen_batches
 
 # ---- settings
@@ -94,8 +93,9 @@ def build_danq(n_labels=919, filters=FILTERS, lstm_units=LSTM_UNITS, conv_activa
 
 def compiled_danq(args, n_labels):
     keras.utils.set_random_seed(args.seed)
-    model = build_danq(n_labels, args.filters, args.lstm_units, args.conv_activation, args.dtype)
-    return compiled(model, n_labels, OPTIMIZER, "binary_crossentropy", [keras.metrics.BinaryAccuracy(name="acc")])
+    network = build_danq(n_labels, args.filters, args.lstm_units, args.conv_activation, args.dtype)
+    model, accuracy = FromBits(network, n_labels), keras.metrics.BinaryAccuracy(name="acc")
+    return compiled(model, OPTIMIZER, "binary_crossentropy", [accuracy])
 
 
 def unpack(bits, n):
@@ -105,34 +105,30 @@ def unpack(bits, n):
 
 
 class FromBits(keras.Model):
-    """A network fed with packed sequences (B, 500) and labels (B, ceil(K / 8)), which its device unpacks.
+    """A network fed with packed sequences (B, 500) and labels (B, ceil(K / 8)), which its device unpacks."""
 
-    targets : (one-hot (B, 1000, 4), labels (B, K), weights) -> targets and weights of the network's outputs
-    """
-
-    def __init__(self, network, n_labels=1, targets=None):
+    def __init__(self, network, n_labels=1):
         bits = keras.Input((LENGTH // 2,), dtype="uint8")
         super().__init__(bits, network(self.onehot(bits)), name=network.name)
-        self.n_labels, self.targets = n_labels, targets or (lambda X, labels, weight: (labels, weight))
+        self.n_labels = n_labels
 
     def onehot(self, bits):
         return ops.reshape(unpack(bits, 4 * LENGTH), (-1, LENGTH, 4))
 
-    def asked(self, x, y, weight):
-        return self.targets(self.onehot(x), unpack(y, self.n_labels), weight)
+    def targets(self, x, y, weight):
+        """Targets and weights of the network's outputs."""
+        return unpack(y, self.n_labels), weight
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        y, weight = self.asked(x, y, sample_weight)
+        y, weight = self.targets(x, y, sample_weight)
         return super().compute_loss(x, y, y_pred, weight, training)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        y, weight = self.asked(x, y, sample_weight)
+        y, weight = self.targets(x, y, sample_weight)
         return super().compute_metrics(x, y, y_pred, weight)
 
 
-def compiled(network, n_labels, optimizer, loss, accuracy, weights=None, targets=None):
-    """FromBits of a network, compiled; dicts of losses, accuracies and weights where its outputs have names."""
-    model = FromBits(network, n_labels, targets)
+def compiled(model, optimizer, loss, accuracy, weights=None):
     jit = False if keras.backend.backend() == "tensorflow" else "auto"  # XLA on TensorFlow: a quarter of the speed
     model.compile(optimizer=optimizer, loss=loss, weighted_metrics=accuracy, loss_weights=weights, jit_compile=jit)
     return model
@@ -192,9 +188,23 @@ def train_epoch(model, data, valid, checkpoint):
     except Exception as error:
         if not any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "OOM when", "out of memory")):
             raise
-        size = data.batch_size
-        raise BadInput(f"--batch-size {size} does not fit in memory: try {size // 2} with --restart") from error
+        fits = largest_that_fits(model, data)
+        advice = f"try {fits} with --restart" if fits else "no smaller one does"
+        raise BadInput(f"--batch-size {data.batch_size} does not fit in memory: {advice}") from error
     return {key.replace("bases_acc", "acc"): values[0] for key, values in logs.items()}
+
+
+def largest_that_fits(model, data):
+    """Half the batch size, a quarter and so on, tried for a step each; 0 where none fits."""
+    size = data.batch_size // 2
+    while size:
+        with contextlib.suppress(Exception):
+            for variable in state_of(model):  # a failed step on JAX leaves none
+                variable.assign(np.zeros(variable.shape, variable.dtype))
+            model.train_on_batch(*data.split.batch(data.order[:size]))
+            break
+        size //= 2
+    return size
 
 
 def sum_seconds(history):
@@ -217,8 +227,13 @@ def reason_to_stop(checkpoint, patience):
         return f"no better validation loss in {patience} epochs"
 
 
+def state_of(model):
+    """Keras' variables: weights, optimiser, dropout seeds, metrics."""
+    return model.variables + model.optimizer.variables + model.metrics_variables
+
+
 class Checkpoint(keras.callbacks.Callback):
-    """All that training consists of: Keras' variables (weights, optimiser, dropout seeds) and `state`."""
+    """All that training consists of: state_of(model) and `state`."""
 
     def __init__(self, path, args):
         super().__init__()
@@ -228,15 +243,11 @@ class Checkpoint(keras.callbacks.Callback):
             with readable(path, "remove it to train from the start"), np.load(path) as file:
                 self.state = json.loads(str(file["state"]))
                 self.values = [file[f"v{i}"] for i in range(len(file.files) - 1)]
-                epoch = len(self.state["history"]) + 1
-            print(f"going on after step {self.state['step']} of epoch {epoch}")
+                print(f"going on after step {self.state['step']} of epoch {len(self.state['history']) + 1}")
         self.started, self.saved, self.steps, self.mark = time.time() - self.state["seconds"], time.time(), 0, 0.
 
-    def variables(self):
-        return self.model.variables + self.model.optimizer.variables + self.model.metrics_variables
-
     def on_epoch_begin(self, epoch, logs=None):
-        for variable, value in zip(self.variables(), self.values, strict=bool(self.values)):
+        for variable, value in zip(state_of(self.model), self.values, strict=bool(self.values)):
             variable.assign(value)
         if not self.state["step"]:  # else they are those of a validation
             self.model.reset_metrics()
@@ -252,8 +263,7 @@ class Checkpoint(keras.callbacks.Callback):
             ops.convert_to_numpy(self.model.trainable_variables[-1].value)  # wait for the device
             hours = (time.time() - self.mark) / 360_000 * (self.first + self.params["steps"]) * self.args.epochs
             if self.steps == 105:
-                below = "\n" * sys.stdout.isatty()
-                print(f"{below}at this rate {self.args.epochs} epochs take {hours:,.2f} hours")
+                print("\n" * sys.stdout.isatty() + f"at this rate {self.args.epochs} epochs take {hours:,.2f} hours")
             self.mark = time.time()
         self.steps += 1
         self.model.stop_training = self.is_late()
@@ -268,7 +278,7 @@ class Checkpoint(keras.callbacks.Callback):
         return self.seconds() > (self.args.max_seconds or math.inf)
 
     def save(self):
-        values = {f"v{i}": ops.convert_to_numpy(variable.value) for i, variable in enumerate(self.variables())}
+        values = {f"v{i}": ops.convert_to_numpy(variable.value) for i, variable in enumerate(state_of(self.model))}
         self.state["seconds"] = self.seconds()
         with new_file(self.path) as temporary:
             np.savez(temporary, state=json.dumps(self.state), **values)
@@ -277,13 +287,13 @@ class Checkpoint(keras.callbacks.Callback):
 
 # ---- scores
 
-def strand_mean(score, windows, strands, batch_size):
-    """Scores (windows, K) float32 of score(rows), over both strands where the data have them."""
+def strand_mean(score, X, windows, strands, batch_size):
+    """Scores (windows, K) float32 of score(rows of X), over both strands where the data have them."""
     P, bar = [], progress(windows)
     for rows in gen_batches(windows, batch_size):
-        p = score(rows)
+        p = score(X[rows])
         if strands:
-            p = (p + score(slice(windows + rows.start, windows + rows.stop))) / 2
+            p = (p + score(X[windows + rows.start:windows + rows.stop])) / 2
         P.append(p.astype(np.float32))
         bar.update(rows.stop)
     return np.concatenate(P)
@@ -302,14 +312,12 @@ def best_thresholds(P, Y):
 def score_label(y, p, threshold):
     """AUROC, AUPRC (average precision), F1 at `threshold` and recall at 10 % FDR of one label."""
     precision, recall, _ = precision_recall_curve(y, p)
-    called = p >= threshold  # scikit-learn's f1_score takes seconds for 919 labels
-    return {"auroc": roc_auc_score(y, p), "auprc": average_precision_score(y, p),
-            "f1": float(2 * (called & (y > 0)).sum() / (called.sum() + y.sum())),
+    return {"auroc": roc_auc_score(y, p), "auprc": average_precision_score(y, p), "f1": f1_score(y, p >= threshold),
             "recall_at_10fdr": float(recall[precision >= .9].max())}
 
 
 def evaluate(P, Y, labels, thresholds):
-    """Rows of metrics.csv (scores None where a label has one class only) and means {"all" or assay: {...}}.
+    """Rows of metrics.csv (scores None where a label has one class) and means {"all" or assay: {...}}.
 
     P, Y : scores and labels (windows, K);  labels : [(column, assay, name)];  thresholds : of F1, (K,)
     """
@@ -340,7 +348,7 @@ def finish_run(out_dir, rows, means, summary):
             print(f"  {name:20}{mean['labels']:7}{scores}{mean['base_rate']:35.4f}")
     for name, paper in published(summary).items():
         print(f"  {'published ' + name:27}{paper['auroc'][0]:8.4f}{paper['auprc'][0]:8.4f}")
-    print(f"summary -> {out_dir / 'summary.json'} (peak memory {summary['peak_memory_gb']} GB)")
+    print(f"-> {out_dir / 'summary.json'}")
 
 
 def print_box(out_dir):
@@ -365,9 +373,9 @@ def shared_arguments(doc, out_dir, epochs, batch_size):
     data("--data-dir", default="data", help="folder of train.mat, valid.mat, test.mat (%(default)s)")
     data("--out-dir", default=out_dir, help=f"folder of this run ({out_dir or 'runs/MODEL'})")
     data("--limit", type=positive, metavar="N", help="take the first N windows of each split")
-    data("--restart", action="store_true", help="discard what a run with other arguments left in --out-dir")
+    data("--restart", action="store_true", help="discard what is in --out-dir")
     network("--mixed-precision", dest="dtype", action="store_const", const="mixed_bfloat16",
-            help="convolve (and in DanQ the dense layer) in bfloat16; weights stay float32")
+            help="convolution (and DanQ's dense layer) in bfloat16")
     training("--epochs", type=positive, default=epochs, help="at most (%(default)s)")
     training("--batch-size", type=positive, default=batch_size, help="sequences a training step (%(default)s)")
     training("--seed", type=number(int, 0, 2 ** 32 - 1), default=1337, help="of weights, dropout, order, forest (1337)")
@@ -409,16 +417,13 @@ def main(argv=None):
     with run_folder(args, "danq.py", train.simulated, [split.source for split in splits.values()]) as finished:
         if finished:
             return
-        if not (out_dir / "training.json").is_file():
-            with all_devices(args.batch_size):
-                write_json(out_dir / "training.json", train_danq(args, train, valid))
-        (out_dir / "checkpoint.npz").unlink(missing_ok=True)
-        model, training = load_model(out_dir), read_json(out_dir / "training.json", "seconds", "best_epoch")
+        with all_devices(args.batch_size):
+            training = train_danq(args, train, valid)
 
         print(f"[3/3] test: {test.windows:,} windows")
-        started = time.time()
+        started, model = time.time(), load_model(out_dir)
         score = FromBits(model).predict_on_batch
-        P_valid, P = (strand_mean(lambda rows: score(split.X[rows]), split.windows, split.strands, args.batch_size)
+        P_valid, P = (strand_mean(score, split.X, split.windows, split.strands, args.batch_size)
                       for split in (valid, test))
         seconds = {"training": training["seconds"], "prediction": round(time.time() - started, 2)}
         thresholds = best_thresholds(P_valid, valid.labels(slice(valid.windows)))
@@ -427,6 +432,7 @@ def main(argv=None):
             "limit": args.limit, "train_sequences": len(train), "test_windows": test.windows, "strands": test.strands,
             "training": training, "seconds": seconds, "training_seconds": training["seconds_to_best"],
             "parameters": model.count_params()})
+        (out_dir / "checkpoint.npz").unlink()
         print_box(out_dir)
 
 
@@ -437,13 +443,13 @@ def score_elsewhere(args, score):
     """
     out_dir, folder = Path(args.out_dir), Path(args.test_data)
     test, thresholds = load_split(folder, "test", packed_dir(out_dir), args.limit), trained_thresholds(out_dir)
-    labels, names = load_labels(folder, test.n_labels), list(thresholds)
-    there = {name: i for i, _, name in labels if name in thresholds}
-    print(f"test: {folder}, {test.windows:,} windows; {len(there)} of {len(names)} labels are there")
-    P = strand_mean(lambda rows: score(test.X[rows]), test.windows, test.strands, args.batch_size)
-    columns = list(there.values())
-    rows, means = evaluate(P[:, [names.index(name) for name in there]], test.labels(slice(test.windows))[:, columns],
-                           [labels[i] for i in columns], [thresholds[name] for name in there])
+    names, labels = list(thresholds), load_labels(folder, test.n_labels)
+    labels = [label for label in labels if label[2] in thresholds]
+    print(f"test: {folder}, {test.windows:,} windows; {len(labels)} of {len(names)} labels are there")
+    P = strand_mean(score, test.X, test.windows, test.strands, args.batch_size)
+    P, Y = P[:, [names.index(name) for _, _, name in labels]], test.labels(slice(test.windows))
+    rows, means = evaluate(P, Y[:, [column for column, _, _ in labels]], labels,
+                           [thresholds[name] for _, _, name in labels])
     target, summary = out_dir / f"test-{Path(os.path.realpath(folder)).name}", read_json(out_dir / "summary.json")
     for key in ("reconstruction", "subset_accuracy", "label_output"):  # of the run's own test split
         summary.pop(key, None)
@@ -563,8 +569,8 @@ def progress(total, unit="step"):
 
 # ---- the folder of a run, and the machine
 
-OUTPUTS = ("summary.json args.json history.csv model.keras checkpoint.npz training.json autoencoder.json "
-           "encodings.part encodings.h5 forest.npz metrics.csv").split()  # what --restart removes
+OUTPUTS = ("summary.json args.json history.csv model.keras checkpoint.npz autoencoder.json encodings.part "
+           " encodings.h5 forest.npz metrics.csv").split()  # what --restart removes
 FORMAT = 2
 NO_SETTINGS = "out_dir", "output", "restart", "reuse_encodings", "checkpoint_minutes"  # leave results alone
 
@@ -614,13 +620,13 @@ def locked(folder, wait=False):
 
 
 def code_hash(script):
-    files = [Path(__file__).resolve().with_name(name) for name in sorted({"danq.py", script})]
+    files = [Path(__file__).resolve().with_name(name) for name in ("danq.py", script)]
     return hashlib.sha256("".join(ast.dump(ast.parse(file.read_bytes())) for file in files).encode()).hexdigest()[:16]
 
 
 def surroundings(script):
     backend = keras.backend.backend()
-    versions = {name: version(name) for name in ("keras", backend, "numpy", "h5py", "scipy", "scikit-learn")}
+    versions = {name: sys.modules[name].__version__ for name in ("keras", backend, "numpy", "h5py", "scipy", "sklearn")}
     return {"command": [script, *sys.argv[1:]], "started": time.strftime("%F %T %z"), "format": FORMAT,
             "device": devices(), "backend": backend, "machine": [platform.platform(), os.cpu_count()],
             "versions": {"python": sys.version} | versions}
@@ -667,18 +673,13 @@ def finished_settings(out_dir, script=None):
 
 
 def trained_thresholds(out_dir):
+    """{label: threshold of F1} of a finished run."""
     path, n = out_dir / "metrics.csv", read_json(out_dir / "summary.json", "labels")["labels"]
-    names, thresholds = read_columns(path, "name", kind=str, n=n), read_columns(path, "threshold", n=n)
-    return dict(zip(names[:, 0].tolist(), thresholds[:, 0].tolist()))
-
-
-def read_columns(path, *names, kind=float, n=None):
-    """Columns of a .csv (n rows, names), NaN where a number is missing."""
     with readable(path, "train again with --restart"), open(path, newline="", encoding="utf-8") as file:
-        rows = [[kind(row[name] or "nan") for name in names] for row in csv.DictReader(file)]
-        if n not in (None, len(rows)):
-            raise ValueError(f"it has {len(rows)} rows, not {n}")
-        return np.array(rows).reshape(-1, len(names))
+        thresholds = {row["name"]: float(row["threshold"]) for row in csv.DictReader(file)}
+        if len(thresholds) != n:
+            raise ValueError(f"it has {len(thresholds)} rows, not {n}")
+        return thresholds
 
 
 def load_model(out_dir):
@@ -699,7 +700,7 @@ class Split:
 
     X : (n, 500) uint8, np.packbits of the one-hot (1000, 4);  Y : (n, ceil(K / 8)) uint8; memory maps
     windows : rows to score: n, or n / 2 with `strands`, when the other half are their reverse complements
-    source : state of the file it was packed from;  unlabelled : (m, 500) uint8, rows n..n + m
+    source : state of the file it was packed from
     """
     X: np.ndarray
     Y: np.ndarray
@@ -708,18 +709,12 @@ class Split:
     strands: bool = False
     simulated: bool = False
     source: str = ""
-    unlabelled: np.ndarray | tuple = ()
 
     def __len__(self):
-        return len(self.X) + len(self.unlabelled)
+        return len(self.X)
 
     def batch(self, rows):
-        """X, Y of some rows and, where some are unlabelled, their weights: 1, or 0 without labels."""
-        if not len(self.unlabelled):
-            return self.X[rows], self.Y[rows]
-        own, X = rows < len(self.X), np.empty((len(rows), self.X.shape[1]), np.uint8)
-        X[own], X[~own] = self.X[rows[own]], self.unlabelled[rows[~own] - len(self.X)]
-        return X, self.Y[np.where(own, rows, 0)], own.astype(np.float32)
+        return self.X[rows], self.Y[rows]
 
     def labels(self, rows=slice(None)):
         return np.unpackbits(self.Y[rows], axis=1, count=self.n_labels)
@@ -747,7 +742,7 @@ class Batches(keras.utils.PyDataset):
         self.split, self.batch_size, self.first, n = split, batch_size, 0, len(split)
         self.order = np.arange(n) if seed is None else np.random.default_rng([seed, epoch]).permutation(n)
         if shared := keras.distribution.distribution():  # every device gets as many: a few rows stay out
-            self.order = self.order[:n // shared.num_model_replicas * shared.num_model_replicas]
+            self.order = self.order[:n - n % shared.num_model_replicas]
 
     def __len__(self):
         return -(-len(self.order) // self.batch_size) - self.first
@@ -758,7 +753,7 @@ class Batches(keras.utils.PyDataset):
 
 
 def packed_dir(out_dir):
-    """packed/ beside a run's folder. (resolve() would raise at a loop of links.)"""
+    """packed/ beside a run's folder (resolve() raises at a loop of links)."""
     return Path(os.path.realpath(out_dir)).parent / "packed"
 
 
@@ -795,9 +790,9 @@ def load_labels(data_dir, n_labels):
 
 
 def load_split(data_dir, name, folder, limit=None):
-    """The Split `name` of data_dir, from its packed copy below `folder`, made first where its source is new.
+    """The Split `name` of data_dir, its first `limit` windows, from a packed copy below `folder`.
 
-    limit : first windows to take, with both strands. BadInput where it is missing, broken, misshapen, not 0/1.
+    The copy is made where the source is new; BadInput where that is missing, broken, misshapen or not 0/1.
     """
     path, home = Path(data_dir) / f"{name}.mat", os.path.realpath(data_dir)
     copy = f"{Path(home).name}-{hashlib.sha256(home.encode()).hexdigest()[:8]}" + (f"-limit{limit}" if limit else "")
@@ -825,7 +820,7 @@ def open_packed(files, source):
 
 def pack_split(path, name, files, source, limit):
     """Pack one .mat into two .npy files, and a note that is written last."""
-    started, keys = time.time(), (f"{name}xdata", f"{name}data")
+    keys = f"{name}xdata", f"{name}data"
     files[0].unlink(missing_ok=True)
     with open_mat(path, keys) as (X, Y, simulated), new_file(files[1]) as bases, new_file(files[2]) as labels:
         check_layout(path, keys, X, Y)
@@ -835,11 +830,10 @@ def pack_split(path, name, files, source, limit):
         pack_array(Y, ranges, labels, f"{path}: {keys[1]}")
     X, Y = (np.load(file, mmap_mode="r") for file in files[1:])
     strands = have_strands(X, Y)
-    facts = {"source": source, "n_labels": K, "windows": len(X) // (1 + strands), "strands": strands,
-             "simulated": simulated}
-    write_json(files[0], facts)
-    print(f"packed {path}: {len(X):,} of {n:,} sequences -> {files[0].parent} ({time.time() - started:.1f} s)")
-    return Split(X, Y, **facts)
+    write_json(files[0], {"source": source, "n_labels": K, "windows": len(X) // (1 + strands), "strands": strands,
+                          "simulated": simulated})
+    print(f"packed {path}: {len(X):,} of {n:,} sequences -> {files[0].parent}")
+    return open_packed(files, source)
 
 
 @contextlib.contextmanager
@@ -905,9 +899,7 @@ def as_bits(tile, where, row, column):
 def add_bits(path, row, bit, tile, block=50_000):
     """Set a 0/1 tile (bits, n) in a packed .npy of zeros: its columns are rows, from `row` and `bit` on."""
     first = bit // 8
-    packed = np.zeros((-(-(bit % 8 + len(tile)) // 8), tile.shape[1]), np.uint8)
-    for i, bits in enumerate(tile, bit % 8):  # as np.packbits(tile, axis=0), several times faster
-        packed[i // 8] |= bits << (7 - i % 8)
+    packed = np.packbits(np.pad(tile, ((bit % 8, 0), (0, 0))), axis=0)
     for i in range(0, tile.shape[1], block):
         out, part = np.load(path, mmap_mode="r+"), packed[:, i:i + block].T  # mapped anew: old pages are let go
         out[row + i:row + i + len(part), first:first + len(packed)] |= part  # or: a byte may belong to two tiles
@@ -927,26 +919,21 @@ def even_sample(n, sample):
 
 # ---- annotating new sequences
 
-IUPAC = {"A": "A", "C": "C", "G": "G", "T": "T", "U": "T", "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT",
-         "M": "AC", "B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "", "-": "", ".": ""}
+IUPAC = "A:A C:C G:G T:T U:T R:AG Y:CT S:CG W:AT K:GT M:AC B:CGT D:AGT H:ACT V:ACG N: -: .:"
 STEP = 200  # bases between windows of a long record: DeepSEA's bin
 
 
 def annotate(args, score):
     """Write score(packed (n, 500)) -> (n, K) of --predict's windows, over both strands, to --output, a TSV."""
-    names = list(trained_thresholds(Path(args.out_dir)))
-    fasta, output = Path(args.predict), Path(args.output or "predictions.tsv")
-    windows, done, records, bar, first = fasta_windows(fasta), 0, 0, progress(None, "window"), []
-    with new_file(output) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(["record", "start", "end", "padded", *names])
+    names = trained_thresholds(Path(args.out_dir))
+    fasta, output, done, bar = args.predict, args.output or "predictions.tsv", 0, progress(None, "window")
+    windows = fasta_windows(fasta)
+    with new_file(output) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        print("record", "start", "end", "padded", *names, sep="\t", file=file)
         while batch := list(itertools.islice(windows, args.batch_size)):
             X = letters_to_onehot(batch, fasta)
             for window, P in zip(batch, (score(packed(X)) + score(packed(reverse_complement(X)))) / 2):
-                writer.writerow([*window[:3], int(window[3]), *(f"{p:.6g}" for p in P)])
-                records += window[1] == 0
-                if args.plot and records == 1 and len(first) < 5000:
-                    first.append((*window[:3], P))
+                print(*window[:3], int(window[3]), *(f"{p:.6g}" for p in P), sep="\t", file=file)
             done += len(batch)
             bar.update(done)
         if not done:
@@ -954,20 +941,23 @@ def annotate(args, score):
         bar.update(done, finalize=True)
     print(f"{done:,} windows -> {output}")
     if args.plot:
-        draw_tracks(first, names, read_json(Path(args.out_dir) / "summary.json", "simulated")["simulated"], args.plot)
+        draw_tracks(output, read_json(Path(args.out_dir) / "summary.json", "simulated")["simulated"], args.plot)
 
 
-def draw_tracks(windows, names, simulated, path):
-    """The ten highest labels along a record: windows [(record, start, end, probabilities)] at their middle bases."""
-    middle, P = [(start + end) / 2 for _, start, end, _ in windows], np.array([window[-1] for window in windows])
+def draw_tracks(predictions, simulated, path):
+    """The ten highest labels along the first record of annotate's file, its first 5,000 windows."""
+    with open(predictions, encoding="utf-8") as file:
+        head, *rows = (line.rstrip("\n").split("\t") for line in itertools.islice(file, 5001))
+    rows = [row for row in rows if row[0] == rows[0][0]]
+    middle, P = [(int(row[1]) + int(row[2])) / 2 for row in rows], np.array([row[4:] for row in rows], float)
     highest = np.argsort(-P.max(0))[:10]
     figure, axes = subplots(len(highest), figsize=(12, 1 + .6 * len(highest)), sharex=True, squeeze=False)
     for axis, label in zip(axes[:, 0], highest):
         axis.fill_between(middle, P[:, label], step="mid", alpha=.5)
         axis.plot(middle, P[:, label], ".k")
         axis.set(ylim=(0, 1))
-        axis.set_ylabel(names[label], rotation=0, ha="right", va="center")
-    axis.set_xlabel(f"base of {windows[0][0]}; probability of each label at the middle of each window")
+        axis.set_ylabel(head[4 + label], rotation=0, ha="right", va="center")
+    axis.set_xlabel(f"base of {rows[0][0]}; probability of each label at the middle of each window")
     save_figure(figure, path, simulated)
 
 
@@ -984,7 +974,7 @@ def fasta_windows(path, step=STEP):
             for start in [*range(0, n - LENGTH, step), max(0, n - LENGTH)] if n else ():
                 window = bytes(letters[start:start + LENGTH].center(LENGTH, b"N"))
                 yield name, start, min(start + LENGTH, n), n < LENGTH, window
-            name = (line[1:].split() or [b"unnamed"])[0].decode(errors="replace").replace("\0", "?")
+            name = (line[1:].split() or [b"unnamed"])[0].decode(errors="replace")
             letters = bytearray()
         elif name is None and line.strip():
             raise BadInput(f"{path} is not FASTA: a record starts with a line that begins with >")
@@ -993,16 +983,15 @@ def fasta_windows(path, step=STEP):
 
 
 def fasta_lines(path):
-    with open(path, "rb") as file:
-        opened = gzip.open if file.read(2) == b"\x1f\x8b" else open
-    with readable(path, "copy it again"), opened(path, "rb") as file:
-        yield from iter(lambda: file.readline(1 << 20), b"")
+    with readable(path, "copy it again"), open(path, "rb") as file:
+        unzipped = gzip.open(file) if file.peek(2).startswith(b"\x1f\x8b") else file
+        yield from iter(lambda: unzipped.readline(1 << 20), b"")
 
 
 def letters_to_onehot(windows, path):
     """One-hot (n, 1000, 4) uint8 of fasta_windows: IUPAC codes set several bases, N none."""
     table = np.full((256, 4), 2, np.uint8)
-    for letter, bases in IUPAC.items():
+    for letter, _, *bases in IUPAC.split():
         table[ord(letter)] = [base in bases for base in BASES]
     X = table[np.frombuffer(b"".join(window[-1] for window in windows), np.uint8)].reshape(-1, LENGTH, 4)
     for row, column in np.argwhere(X[..., 0] > 1)[:1]:
@@ -1018,10 +1007,9 @@ LETTERS, COLOURS = "ACGT", ("#009e73", "#0072b2", "#e69f00", "#d55e00")  # told 
 
 
 def write_motifs(folder, script, path):
-    """Write a run's filters as position weight matrices to `path`, in MEME's format; draw the most informative.
+    """Write a run's filters as position weight matrices, in MEME's format; draw the most informative.
 
-    A filter's sites are its best matches in those test windows in which it answers more than half of the highest that
-    it ever does (Quang & Xie 2016).
+    A filter's sites: its best matches in test windows where it answers more than half its highest (Quang & Xie 2016).
     """
     settings, model = finished_settings(folder, script), load_model(folder)
     if "motif_scan" not in [layer.name for layer in model.layers]:
@@ -1082,7 +1070,7 @@ def draw_logos(logos, simulated, path):
 
 
 def subplots(*shape, figsize, **options):
-    """As pyplot's, of a figure that no window keeps alive."""
+    """As pyplot's, without a window."""
     from matplotlib.figure import Figure
     figure = Figure(figsize=figsize, layout="constrained")
     return figure, figure.subplots(*shape, **options)

@@ -18,6 +18,8 @@ metrics.csv (3). After a kill the same command goes on: stage 1 from its last ch
 its start; on a CPU the end is the same to the bit.
 """
 import contextlib
+import csv
+import dataclasses
 import json
 import os
 import time
@@ -200,27 +202,31 @@ def compiled_autoencoder(args, n_labels, sequences):
               "labels": (keras.losses.BinaryCrossentropy(**mean), args.label_weight)}
     losses, weights = ({key: losses[key][i] for key in network.output} for i in (0, 1))
     accuracy = {"bases": [keras.metrics.CategoricalAccuracy(name="acc")]}
-    return danq.compiled(network, n_labels, optimizer, losses, accuracy, weights, targets_of(network, changes))
+    return danq.compiled(FromBits(network, n_labels, changes), optimizer, losses, accuracy, weights)
 
 
-def targets_of(network, changes):
-    """For danq.FromBits: unknown bases and unlabelled rows weigh 0, but not in the 2018 model."""
-    composition = KmerCounts(4, MIDDLE)
+class FromBits(danq.FromBits):
+    """An autoencoder fed with bits. Unknown bases and unlabelled rows weigh 0, but not in the 2018 model."""
 
-    def targets(X, labels, weight):
-        known = known_bases(X) if "softmax" in changes else ops.ones_like(X[..., 0])
+    def __init__(self, network, n_labels, changes):
+        super().__init__(network, n_labels)
+        self.outputs_asked, self.changes, self.counts = tuple(network.output), changes, KmerCounts(4, MIDDLE)
+
+    def targets(self, x, y, weight):
+        X, (labels, weight) = self.onehot(x), super().targets(x, y, weight)
+        known = known_bases(X) if "softmax" in self.changes else ops.ones_like(X[..., 0])
         ones = ops.ones_like(known[:, 0])
-        targets = {"bases": (X, known), "composition": (composition(X), ones),
+        targets = {"bases": (X, known), "composition": (self.counts(X), ones),
                    "labels": (labels, ones if weight is None else weight)}
-        return tuple({key: targets[key][i] for key in network.output} for i in (0, 1))
-    return targets
+        return tuple({key: targets[key][i] for key in self.outputs_asked} for i in (0, 1))
 
 
 def train_autoencoder(args, splits, out_dir):
     """Stage 1: write model.keras and, last, autoencoder.json."""
     train, changes = splits["train"], CHANGES[:args.ablation]
     if args.unlabelled:
-        train.unlabelled = load_unlabelled(args.unlabelled, danq.packed_dir(out_dir), args.unlabelled_limit)
+        more = load_unlabelled(args.unlabelled, danq.packed_dir(out_dir), args.unlabelled_limit)
+        train = MixedSplit(**vars(train), unlabelled=more)
     with danq.all_devices(args.batch_size):
         model = compiled_autoencoder(args, train.n_labels, len(train))
         print(f"[1/3] autoencoder: {model.count_params():,} parameters, {CODE} numbers a sequence, {len(train):,} "
@@ -232,7 +238,6 @@ def train_autoencoder(args, splits, out_dir):
     danq.write_json(out_dir / "autoencoder.json", {
         "training": training, "reconstruction": report, "sequences": len(train), "parameters": model.count_params(),
         "peak_memory_stage1_gb": danq.peak_memory()})
-    train.unlabelled = ()
 
 
 # ---- how well is DNA rebuilt?
@@ -439,12 +444,12 @@ def fit_and_score(args, out_dir):
                    "forest": round(time.time() - started, 2)}
         for group in (file["valid"], file["test"]):
             windows, strands = int(group.attrs["windows"]), bool(group.attrs["strands"])
-            scores += [danq.strand_mean(lambda rows: predict_forest(forest, group["Z"][rows]), windows, strands, 500),
-                       group["Y"][:windows]]
+            P = danq.strand_mean(lambda Z: predict_forest(forest, Z), group["Z"], windows, strands, 500)
+            scores += [P, group["Y"][:windows]]
         if args.label_weight:  # what the autoencoder itself answers
             answer = danq.load_model(out_dir).get_layer("labels")
-            P = danq.strand_mean(lambda rows: ops.convert_to_numpy(answer(group["Z"][rows][:, DIGITS:])), windows,
-                                 strands, 500)
+            P = danq.strand_mean(lambda Z: ops.convert_to_numpy(answer(Z[:, DIGITS:])), group["Z"], windows, strands,
+                                 500)
             _, means = danq.evaluate(P, scores[-1], labels, [.5] * len(labels))
             about["label_output"] = {key: means["all"][key] for key in ("auroc", "auprc")}
             print("the autoencoder's own label output:", about["label_output"])
@@ -485,6 +490,8 @@ def parse_args(argv=None):
     if args.paper:
         parser.set_defaults(epochs=10, batch_size=danq.BATCH, forest_trees=10, forest_leaf=1)
         args = parser.parse_args(argv)
+        if args.ablation < len(CHANGES):
+            raise BadInput("--paper takes none of the CHANGES: not with --ablation")
         args.ablation = 0
     learns, ours = args.features == "autoencoder", "pooled" in CHANGES[:args.ablation]
     if args.label_weight is None:
@@ -586,6 +593,21 @@ def make_yardstick(args, splits, out_dir):
         "training": {"epochs": 0, "best_epoch": 0, "seconds": seconds}, "parameters": model.count_params()})
 
 
+@dataclasses.dataclass
+class MixedSplit(danq.Split):
+    """A Split and, as its rows n..n + m, sequences without labels: (m, 500) uint8."""
+    unlabelled: np.ndarray | None = None
+
+    def __len__(self):
+        return len(self.X) + len(self.unlabelled)
+
+    def batch(self, rows):
+        """X, Y and weights of some rows: 1, or 0 without labels."""
+        own, X = rows < len(self.X), np.empty((len(rows), self.X.shape[1]), np.uint8)
+        X[own], X[~own] = self.X[rows[own]], self.unlabelled[rows[~own] - len(self.X)]
+        return X, self.Y[np.where(own, rows, 0)], own.astype(np.float32)
+
+
 def load_unlabelled(path, folder, limit=None):
     """Packed sequences (n, 500) of a file without labels, a memory map; limit : so many, every k-th.
 
@@ -658,7 +680,7 @@ def compare(folders, output):
     scores = {model: np.mean([label_scores(run) for run in own], 0) for model, own in groups.items()}
     figures = {"": draw_comparison(groups, scores), "-training": draw_training(runs)}
     if len(groups) > 1:
-        assays = danq.read_columns(base["folder"] / "metrics.csv", "assay", kind=str)
+        assays = read_columns(base["folder"] / "metrics.csv", "assay", kind=str)
         figures["-labels"] = draw_labels(scores, assays[:, 0])
     save_side_by_side(comparison_table(groups) + differences(scores), figures, output, base["simulated"])
 
@@ -710,7 +732,16 @@ def markdown(head, *rows):
 
 def label_scores(run):
     """AUROC and AUPRC of each label (K, 2), NaN where it has one class only."""
-    return danq.read_columns(run["folder"] / "metrics.csv", "auroc", "auprc", n=run["labels"])
+    return read_columns(run["folder"] / "metrics.csv", "auroc", "auprc", n=run["labels"])
+
+
+def read_columns(path, *names, kind=float, n=None):
+    """Columns of a .csv (n rows, names), NaN where a number is missing."""
+    with danq.readable(path, "train again with --restart"), open(path, newline="", encoding="utf-8") as file:
+        rows = [[kind(row[name] or "nan") for name in names] for row in csv.DictReader(file)]
+        if n not in (None, len(rows)):
+            raise ValueError(f"it has {len(rows)} rows, not {n}")
+        return np.array(rows).reshape(-1, len(names))
 
 
 def interval(scores):
@@ -805,7 +836,7 @@ def draw_training(runs):
         for run in runs:
             path, own = run["folder"] / "history.csv", run["settings"]["script"] == script
             for column in (key, f"val_{key}") if own and path.is_file() else ():
-                points = danq.read_columns(path, "epoch", column)
+                points = read_columns(path, "epoch", column)
                 lines[f"{run['name']}: {column}"] = points[np.isfinite(points[:, 1])].tolist()
         draw_lines(axis, {name: line for name, line in lines.items() if line and name.endswith(key)})
         axis.set(xlabel="epoch", ylabel=key, title=script, yscale="log" if key == "loss" else "linear")
