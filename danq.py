@@ -28,7 +28,6 @@ import math
 import os
 import platform
 import resource
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -56,7 +55,7 @@ SPLITS = ("train", "valid", "test")
 DEEPSEA_ASSAYS = ["DNase"] * 125 + ["TF"] * 690 + ["histone"] * 104
 FILTERS, LSTM_UNITS, DENSE = 320, 320, 925  # the paper's
 EPOCHS, BATCH, PATIENCE = 60, 100, 5
-OPTIMIZER = "rmsprop"  # Keras' rate, .001
+LEARNING_RATE = 1e-3  # RMSprop's
 MEASURES = ("auroc", "auprc", "f1", "recall_at_10fdr")
 # Test means over 918 labels of the DeepSEA bundle: (all, DNase, TF, histone). Quang & Xie 2016.
 PUBLISHED = {
@@ -73,7 +72,7 @@ def blstm(units):
 
 
 def trunk(x, filters, lstm_units, conv_activation, dtype=None):
-    """DanQ's trunk, also SuperQ's of 2018: (B, 1000, 4) -> (B, 48000); lstm_units 0 leaves the BLSTM out."""
+    """DanQ's trunk, also SuperQ's of 2018: (B, 1000, 4) -> (B, features); lstm_units 0: no BLSTM."""
     x = layers.Conv1D(filters, 26, activation=conv_activation, dtype=dtype, name="motif_scan")(x)  # (B, 975, 320)
     x = layers.MaxPooling1D(13, name="motif_pool")(x)  # (B, 75, 320)
     x = layers.Dropout(.2)(x)
@@ -94,8 +93,8 @@ def build_danq(n_labels=919, filters=FILTERS, lstm_units=LSTM_UNITS, conv_activa
 def compiled_danq(args, n_labels):
     keras.utils.set_random_seed(args.seed)
     network = build_danq(n_labels, args.filters, args.lstm_units, args.conv_activation, args.dtype)
-    model, accuracy = FromBits(network, n_labels), keras.metrics.BinaryAccuracy(name="acc")
-    return compiled(model, OPTIMIZER, "binary_crossentropy", [accuracy])
+    optimizer, accuracy = keras.optimizers.RMSprop(LEARNING_RATE), keras.metrics.BinaryAccuracy(name="acc")
+    return compiled(FromBits(network, n_labels), optimizer, "binary_crossentropy", [accuracy])
 
 
 def unpack(bits, n):
@@ -261,8 +260,8 @@ class Checkpoint(keras.callbacks.Callback):
             self.save()
         if self.steps in (5, 105):  # the first ones compile
             ops.convert_to_numpy(self.model.trainable_variables[-1].value)  # wait for the device
-            hours = (time.time() - self.mark) / 360_000 * (self.first + self.params["steps"]) * self.args.epochs
             if self.steps == 105:
+                hours = (time.time() - self.mark) / 100 / 3600 * (self.first + self.params["steps"]) * self.args.epochs
                 print("\n" * sys.stdout.isatty() + f"at this rate {self.args.epochs} epochs take {hours:,.2f} hours")
             self.mark = time.time()
         self.steps += 1
@@ -351,13 +350,6 @@ def finish_run(out_dir, rows, means, summary):
     print(f"-> {out_dir / 'summary.json'}")
 
 
-def print_box(out_dir):
-    """What a run has made and what to do with it."""
-    made, quoted = ", ".join(name for name in OUTPUTS if (out_dir / name).is_file()), shlex.quote(str(out_dir))
-    print(f"+-- {out_dir}: {made}\n"
-          f"+-- next: python {sys.argv[0]} --out-dir {quoted} --predict seqs.fa --plot tracks.png")
-
-
 def published(summary):
     return PUBLISHED if summary["labels"] == 919 and not summary["simulated"] else {}
 
@@ -428,12 +420,10 @@ def main(argv=None):
         seconds = {"training": training["seconds"], "prediction": round(time.time() - started, 2)}
         thresholds = best_thresholds(P_valid, valid.labels(slice(valid.windows)))
         finish_run(out_dir, *evaluate(P, test.labels(slice(test.windows)), labels, thresholds), {
-            "model": "DanQ", "seed": args.seed, "data": args.data_dir, "simulated": train.simulated,
+            "model": "DanQ", "data": args.data_dir, "simulated": train.simulated,
             "limit": args.limit, "train_sequences": len(train), "test_windows": test.windows, "strands": test.strands,
             "training": training, "seconds": seconds, "training_seconds": training["seconds_to_best"],
             "parameters": model.count_params()})
-        (out_dir / "checkpoint.npz").unlink()
-        print_box(out_dir)
 
 
 def score_elsewhere(args, score):
@@ -514,7 +504,7 @@ def readable(path, advice="", damage=Exception):
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             error.filename = error.filename or str(path)
-        elif isinstance(error, damage) and not isinstance(error, BadInput):
+        elif isinstance(error, damage) and not isinstance(error, (BadInput, MemoryError)):
             raise BadInput(f"{path} is damaged ({' '.join(str(error).split())}): {advice}") from error
         raise
 
@@ -595,10 +585,15 @@ def run_folder(args, script, simulated, source, changeable=()):
         if finished := summary.is_file() and before == settings:
             print(f"{out_dir} is finished already (--restart trains again)")
         else:
-            summary.unlink(missing_ok=True)
+            for path in (summary, *out_dir.glob("test-*/summary.json")):
+                path.unlink(missing_ok=True)
             data = "SIMULATED" if simulated else args.data_dir
             write_json(record, {"settings": settings, "data": data, **surroundings(script)})
         yield finished
+        (out_dir / "checkpoint.npz").unlink(missing_ok=True)
+        made = ", ".join(name for name in OUTPUTS if (out_dir / name).is_file())
+        print(f"+-- {out_dir}: {made}\n"
+              f"+-- next: python {sys.argv[0]} --out-dir '{out_dir}' --predict seqs.fa --plot tracks.png")
 
 
 @contextlib.contextmanager
@@ -813,7 +808,8 @@ def open_packed(files, source):
     with contextlib.suppress(Exception):
         facts, X, Y = json.loads(files[0].read_text()), *(np.load(file, mmap_mode="r") for file in files[1:])
         if facts["source"] == source and len(X) == len(Y):
-            return Split(X, Y, **facts)
+            rows = facts["windows"] * (1 + facts["strands"])
+            return Split(X[:rows], Y[:rows], **facts)
 
 
 def pack_split(path, name, files, source, limit):
@@ -828,8 +824,8 @@ def pack_split(path, name, files, source, limit):
         pack_array(Y, ranges, labels, f"{path}: {keys[1]}")
     X, Y = (np.load(file, mmap_mode="r") for file in files[1:])
     strands = have_strands(X, Y)
-    write_json(files[0], {"source": source, "n_labels": K, "windows": len(X) // (1 + strands), "strands": strands,
-                          "simulated": simulated})
+    write_json(files[0], {"source": source, "n_labels": K, "windows": len(X) // 2 if strands else min(n, limit or n),
+                          "strands": strands, "simulated": simulated})
     print(f"packed {path}: {len(X):,} of {n:,} sequences -> {files[0].parent}")
     return open_packed(files, source)
 
@@ -898,7 +894,7 @@ def add_bits(path, row, bit, tile, block=50_000):
     """Set a 0/1 tile (bits, n) in a packed .npy of zeros: its columns are rows, from `row` and `bit` on."""
     first = bit // 8
     packed = np.zeros((-(-(bit % 8 + len(tile)) // 8), tile.shape[1]), np.uint8)
-    for i, bits in enumerate(tile, bit % 8):  # as np.packbits(tile, axis=0), four times as fast
+    for i, bits in enumerate(tile, bit % 8):  # np.packbits takes four times as long
         packed[i // 8] |= bits << (7 - i % 8)
     for i in range(0, tile.shape[1], block):
         out, part = np.load(path, mmap_mode="r+"), packed[:, i:i + block].T  # mapped anew: old pages are let go
@@ -941,10 +937,10 @@ def annotate(args, score):
         bar.update(done, finalize=True)
     print(f"{done:,} windows -> {output}")
     if args.plot:
-        draw_tracks(output, read_json(Path(args.out_dir) / "summary.json", "simulated")["simulated"], args.plot)
+        draw_tracks(output, args.plot)
 
 
-def draw_tracks(predictions, simulated, path):
+def draw_tracks(predictions, path):
     """The ten highest labels along the first record of annotate's file, its first 5,000 windows."""
     with open(predictions, encoding="utf-8") as file:
         head, *rows = (line.rstrip("\n").split("\t") for line in itertools.islice(file, 5001))
@@ -958,7 +954,7 @@ def draw_tracks(predictions, simulated, path):
         axis.set(ylim=(0, 1))
         axis.set_ylabel(head[4 + label], rotation=0, ha="right", va="center")
     axis.set_xlabel(f"base of {rows[0][0]}; probability of each label at the middle of each window")
-    save_figure(figure, path, simulated)
+    save_figure(figure, path, head[4].startswith("SIMULATED"))
 
 
 def fasta_windows(path, step=STEP):
@@ -1161,7 +1157,8 @@ def simulate(rng, n, motifs):
         for i, word in enumerate(words):
             plant(np.flatnonzero(middle == i), 400, 600, word)
         bound[:, factor] = middle == 0
-    label, codes[rng.random(n) < .01, :200] = np.arange(919), -1
+    codes[rng.random(n) < .01, :200] = -1
+    label = np.arange(919)
     slope, gain = np.where(label < 815, [[.7], [3.5]], 1.)  # of histone marks 1
     slope *= .7 + .12 * (label // 6 % 6)
     P = 1 / (1 + np.exp(4.2 - slope * openness - gain * bound[:, label % 6]))

@@ -1,16 +1,16 @@
 """SuperQ: annotate DNA from the bottleneck of an autoencoder (Löverli & Gupta 2018), made to work.
 
-    one-hot (1000, 4) -> convolution -> 250 digits ------------> decoder -> 4 probabilities a base
-                      -> conv + BLSTM -> 250 pooled features --> random forest -> 919 probabilities
+    one-hot (1000, 4) -> convolution ----------> 250 digits ----------> decoder -> 4 probabilities a base
+                      -> conv + BLSTM, counts -> 250 pooled features -> random forest -> 919 probabilities
 
     python superq.py                                autoencoder, encodings, forest: data/ -> runs/superq/
-    python superq.py --label-weight 0               no labels in the autoencoder's loss (default 10), as in 2018
+    python superq.py --label-weight 0               no labels in its loss (default 10), as in 2018; more k-mer counts
     python superq.py --unlabelled genome.fa         more DNA for the autoencoder, without labels
     python superq.py --paper                        the 2018 network and recipe, which diverges -> runs/superq-paper/
     python superq.py --ablation 3                   the 2018 network with the first three of five CHANGES
     python superq.py --features kmer                a yardstick: k-mer counts into the same forest -> runs/kmer/
     python superq.py --compare runs/danq runs/superq runs/kmer      table and figures -> runs/comparison.{md,png}
-    (each variant with an --out-dir of its own; --predict and others as in danq.py)
+    (each variant with its own --out-dir; --predict and others as in danq.py)
 
 On 8,000 windows of real DNA, 2 CPU cores: all held-out bases rebuilt (chance .25, the paper .2526), AUROC .759, AUPRC
 .162 in 2.5 minutes; DanQ .701, .113 in 24. --out-dir gets model.keras (stage 1), encodings.h5 (2), forest.npz and
@@ -56,7 +56,8 @@ PAPER_LOG = {
     "danq.py": {"loss": [.0767], "val_loss": [.0684, .0666], "acc": [.9791], "val_acc": [.9815]},
     "superq.py": {"lowest loss": [1.4e8] * 8, "highest loss": [4.7e9] * 8,
                   "acc": [.2526, .2511, .2526, .2525, .2560, .2505, .2511, .2505]}}
-# What leads from the 2018 autoencoder to ours: --ablation N takes the first N. README.md says what each is.
+# What leads from the 2018 autoencoder to ours: --ablation N takes the first N. softmax: cross-entropy of known bases;
+# adam: its schedule, clipping, the best epoch on validation; local, sines: the code; pooled: features, labels.
 CHANGES = "softmax", "adam", "local", "sines", "pooled"
 
 
@@ -202,10 +203,10 @@ def compiled_autoencoder(args, n_labels, sequences):
               "labels": (keras.losses.BinaryCrossentropy(**mean), args.label_weight)}
     losses, weights = ({key: losses[key][i] for key in network.output} for i in (0, 1))
     accuracy = {"bases": [keras.metrics.CategoricalAccuracy(name="acc")]}
-    return danq.compiled(FromBits(network, n_labels, changes), optimizer, losses, accuracy, weights)
+    return danq.compiled(AutoencoderFromBits(network, n_labels, changes), optimizer, losses, accuracy, weights)
 
 
-class FromBits(danq.FromBits):
+class AutoencoderFromBits(danq.FromBits):
     """An autoencoder fed with bits. Unknown bases and unlabelled rows weigh 0, but not in the 2018 model."""
 
     def __init__(self, network, n_labels, changes):
@@ -314,7 +315,7 @@ def write_encodings(path, encode, splits, labels, about, batch_size):
 @contextlib.contextmanager
 def new_hdf5(path, size):
     """A new HDF5 file with `size` bytes of disk claimed; at the end it is cut to what it holds."""
-    danq.claim(path, size)
+    danq.claim(path, size)  # a full disk ends it here, before HDF5 is open
     with h5py.File(path, "w") as file:
         danq.claim(path, size)
         yield file
@@ -338,8 +339,8 @@ def open_encodings(out_dir):
 
 
 # ---- a random forest for many labels
-# For logistic regression write two functions of these names and give --reuse-encodings: fit_forest(Z, Y, ..., first) ->
-# a dict of arrays (forest.npz); predict_forest(dict, all columns of Z) -> scores (n, K).
+# For logistic regression write two functions of these names and give --reuse-encodings: fit_forest, its arguments as
+# here -> a dict of arrays (forest.npz), `first`, too; predict_forest(dict, all columns of Z) -> scores (n, K).
 
 def fit_forest(Z, Y, trees=TREES, leaf=LEAF, samples=SAMPLES, projections=PROJECTIONS, seed=1337, first=0):
     """Grow a random forest of many outputs.
@@ -456,7 +457,7 @@ def fit_and_score(args, out_dir):
         n = len(Z)
     P_valid, Y_valid, P, Y = scores
     danq.finish_run(out_dir, *danq.evaluate(P, Y, labels, danq.best_thresholds(P_valid, Y_valid)), about | {
-        "model": run_name(args), "seed": args.seed, "train_sequences": n, "test_windows": len(P),
+        "model": run_name(args), "train_sequences": n, "test_windows": len(P),
         "strands": strands, "seconds": seconds, "training_seconds": round(sum(seconds.values()), 2),
         "subset_accuracy": float(((P >= .5) == Y).all(1).mean())})
 
@@ -468,7 +469,7 @@ def parse_args(argv=None):
     data("--unlabelled", metavar="FILE", help="FASTA or .mat for the autoencoder alone")
     data("--unlabelled-limit", type=positive, metavar="N", help="take N, every k-th of the file")
     network("--paper", action="store_true",
-            help="the 2018 network, recipe (10 epochs, batches of 100) and forest (10 trees, leaf 1)")
+            help="the 2018 network, recipe (10 epochs, batches of 100) and size of forest (10 trees, leaf 1)")
     network("--filters", type=positive, help=f"of the first convolution ({FILTERS}; --paper 320)")
     network("--lstm-units", type=number(int, 0), help=f"of the BLSTM, each way; 0: none ({LSTM_UNITS}; --paper 320)")
     network("--no-lstm", dest="lstm_units", action="store_const", const=0, help="as the paper's authors presented it")
@@ -534,7 +535,6 @@ def main(argv=None):
         if not args.reuse_encodings:
             encode_splits(args, splits, labels, out_dir)
         fit_and_score(args, out_dir)
-        danq.print_box(out_dir)
 
 
 def encode_splits(args, splits, labels, out_dir):
@@ -542,7 +542,6 @@ def encode_splits(args, splits, labels, out_dir):
     record, path = out_dir / "autoencoder.json", out_dir / "encodings.h5"
     if not record.is_file():
         (train_autoencoder if args.features == "autoencoder" else make_yardstick)(args, splits, out_dir)
-    (out_dir / "checkpoint.npz").unlink(missing_ok=True)
     if not path.is_file():
         about = {"features": args.features, "data": args.data_dir, "limit": args.limit,
                  "simulated": splits["train"].simulated} | danq.read_json(record, "training")
@@ -618,7 +617,7 @@ def load_unlabelled(path, folder, limit=None):
     packed = folder / f"{path.name}-{mark}.npy"
     if not packed.is_file():
         is_mat = h5py.is_hdf5(path) or path.open("rb").read(6) == b"MATLAB"
-        with new_file(packed) as temporary:
+        with danq.locked(folder, wait=True), new_file(packed) as temporary:
             (pack_mat if is_mat else pack_fasta)(path, temporary)
     with danq.readable(packed, "remove it: it is made again"):
         X = np.load(packed, mmap_mode="r")

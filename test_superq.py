@@ -270,7 +270,7 @@ def test_a_batch_too_large_for_the_device_gives_one_line(capsys, monkeypatch):
 def test_divergence_is_found_at_the_epoch_and_the_last_good_model_kept(capsys, monkeypatch, good_epochs):
     write_data()
     rate = keras.optimizers.schedules.PiecewiseConstantDecay([3 * good_epochs - 1], [1e-3, 1e38])
-    monkeypatch.setattr(danq, "OPTIMIZER", keras.optimizers.RMSprop(rate))
+    monkeypatch.setattr(danq, "LEARNING_RATE", rate)
     flags = [*SMALL, "--epochs", "5", "--data-dir", "."]
     if not good_epochs:
         return check_one_line(capsys, "diverged in its first epoch: loss (nan|inf)", danq.main, flags)
@@ -465,7 +465,8 @@ def check_packing(write, X, Y, tile=danq.TILE, limit=None, **options):
     with mock.patch.object(danq, "TILE", tile):
         split = danq.load_split(".", "train", "packed", limit)
     half = len(X) // 2
-    rows = np.r_[:limit, half:half + limit] if limit and limit < half else np.arange(len(X))
+    both = np.r_[:limit, half:half + limit] if limit and limit < half else np.arange(len(X))
+    rows = both if split.strands else np.arange(len(X))[:limit]
     np.testing.assert_array_equal(danq.onehot(split.X), X[rows])
     np.testing.assert_array_equal(split.labels(), Y[rows])
 
@@ -531,11 +532,12 @@ def test_data_are_packed_once_and_again_when_source_or_copy_changed(capsys):
 def test_strands_of_data_are_averaged_where_the_halves_are_strands(strands):
     X, Y = random_data()
     if not strands:
-        X[40:] = X[:20]
+        X[30:] = X[:30]
     write_v5("valid", X, Y)
     split, A = danq.load_split(".", "valid", "packed"), X[:, :, 0].sum(1, keepdims=True)
     expected = (A[:30] + A[30:]) / 2 if strands else A
     assert split.strands == strands and split.windows == len(expected)
+    assert len(danq.load_split(".", "valid", "packed", limit=8)) == 8 * (1 + strands)
     np.testing.assert_allclose(danq.strand_mean(lambda rows: rows, A, split.windows, strands, 7), expected)
 
 
@@ -772,9 +774,11 @@ def test_another_forest_or_classifier_on_kept_encodings(runs, capsys, monkeypatc
 
     shutil.copytree(runs["superq"][0], "run")
     encodings, before = os.stat("run/encodings.h5").st_mtime_ns, read_json("run/summary.json")
+    shutil.copytree("run", "run/test-mouse")
     superq.main("--out-dir run --reuse-encodings --forest-leaf 4 --forest-trees 9".split())
     assert "[3/3] forest: 9 trees" in (printed := capsys.readouterr().out) and "[1/3]" not in printed
     assert os.stat("run/encodings.h5").st_mtime_ns == encodings
+    assert not Path("run/test-mouse/summary.json").exists(), "the old forest's scores"
     assert read_json("run/summary.json")["reconstruction"] == before["reconstruction"]
     monkeypatch.setattr(superq, "fit_forest", fit)
     monkeypatch.setattr(superq, "predict_forest", lambda fitted, Z: Z @ fitted["W"])
