@@ -142,7 +142,7 @@ def train_danq(args, train, valid):
 
 
 def fit(model, train, valid, args, patience, yardstick=""):
-    """Train, print a line an epoch, keep the best model in model.keras, load it at the end.
+    """Train, print a line an epoch, keep the best model in model.keras.
 
     train, valid : Split; without valid, training goes to the end and keeps the last model
     Returns {epochs, best_epoch, seconds, seconds_to_best}. BadInput where the first epoch diverges.
@@ -170,7 +170,6 @@ def fit(model, train, valid, args, patience, yardstick=""):
         checkpoint.save()
     if reason := reason_to_stop(checkpoint, patience):
         print(f"stopped: {reason}; the model of epoch {best_epoch(history)} is kept")
-    network.load_weights(out_dir / "model.keras")
     return {"epochs": len(history), "best_epoch": best_epoch(history), "seconds": sum_seconds(history),
             "seconds_to_best": sum_seconds(history[:best_epoch(history)])}
 
@@ -188,7 +187,7 @@ def train_epoch(model, data, valid, checkpoint):
         if not any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "OOM when", "out of memory")):
             raise
         fits = largest_that_fits(model, data)
-        advice = f"try {fits} with --restart" if fits else "no smaller one does"
+        advice = f"try {fits} with --restart" if fits else "no smaller one tried does"
         raise BadInput(f"--batch-size {data.batch_size} does not fit in memory: {advice}") from error
     return {key.replace("bases_acc", "acc"): values[0] for key, values in logs.items()}
 
@@ -365,7 +364,7 @@ def shared_arguments(doc, out_dir, epochs, batch_size):
     data("--data-dir", default="data", help="folder of train.mat, valid.mat, test.mat (%(default)s)")
     data("--out-dir", default=out_dir, help=f"folder of this run ({out_dir or 'runs/MODEL'})")
     data("--limit", type=positive, metavar="N", help="take the first N windows of each split")
-    data("--restart", action="store_true", help="discard what is in --out-dir")
+    data("--restart", action="store_true", help="discard the run in --out-dir")
     network("--mixed-precision", dest="dtype", action="store_const", const="mixed_bfloat16",
             help="convolution (and DanQ's dense layer) in bfloat16")
     training("--epochs", type=positive, default=epochs, help="at most (%(default)s)")
@@ -459,7 +458,7 @@ class BadInput(Exception):
 
 def command_line(main):
     """Run main(); a fault gives one line on stderr and exit code 2."""
-    sys.stdout.reconfigure(line_buffering=True)  # a log gets each line at once
+    sys.stdout.reconfigure(line_buffering=True)  # a log gets lines at once
     try:
         return main()
     except BadInput as error:
@@ -504,7 +503,7 @@ def readable(path, advice="", damage=Exception):
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             error.filename = error.filename or str(path)
-        elif isinstance(error, damage) and not isinstance(error, (BadInput, MemoryError)):
+        elif isinstance(error, damage) and not isinstance(error, BadInput):
             raise BadInput(f"{path} is damaged ({' '.join(str(error).split())}): {advice}") from error
         raise
 
@@ -559,7 +558,7 @@ def progress(total, unit="step"):
 # ---- the folder of a run, and the machine
 
 OUTPUTS = ("summary.json args.json history.csv model.keras checkpoint.npz autoencoder.json encodings.part "
-           " encodings.h5 forest.npz metrics.csv").split()  # what --restart removes
+           "encodings.h5 forest.npz metrics.csv").split()  # what --restart removes
 FORMAT = 2
 NO_SETTINGS = "out_dir", "output", "restart", "reuse_encodings", "checkpoint_minutes"  # leave results alone
 
@@ -788,7 +787,7 @@ def load_split(data_dir, name, folder, limit=None):
     The copy is made where the source is new; BadInput where that is missing, broken, misshapen or not 0/1.
     """
     path, home = Path(data_dir) / f"{name}.mat", os.path.realpath(data_dir)
-    copy = f"{Path(home).name}-{hashlib.sha256(home.encode()).hexdigest()[:8]}" + (f"-limit{limit}" if limit else "")
+    copy = f"{Path(home).name}-{hashlib.sha256(home.encode()).hexdigest()[:8]}" + (f"-first{limit}" if limit else "")
     files = [Path(folder) / copy / f"{name}{end}" for end in (".json", "_X.npy", "_Y.npy")]
     if not path.is_file():
         raise BadInput(f"{path} is missing, one of train.mat, valid.mat, test.mat: --make-demo-data DIR makes some")
@@ -937,24 +936,26 @@ def annotate(args, score):
         bar.update(done, finalize=True)
     print(f"{done:,} windows -> {output}")
     if args.plot:
-        draw_tracks(output, args.plot)
+        draw_tracks(output, read_json(Path(args.out_dir) / "summary.json", "simulated")["simulated"], args.plot)
 
 
-def draw_tracks(predictions, path):
+def draw_tracks(predictions, simulated, path):
     """The ten highest labels along the first record of annotate's file, its first 5,000 windows."""
     with open(predictions, encoding="utf-8") as file:
-        head, *rows = (line.rstrip("\n").split("\t") for line in itertools.islice(file, 5001))
-    rows = [row for row in rows if row[0] == rows[0][0]]
-    middle, P = [(int(row[1]) + int(row[2])) / 2 for row in rows], np.array([row[4:] for row in rows], float)
+        names = next(file).rstrip("\n").split("\t")[4:]
+        rows = [line.split("\t", 4) for line in itertools.islice(file, 5000)]
+    n = [*(row[1] for row in rows[1:]), "0"].index("0") + 1  # where the next record starts
+    middle = [(int(start) + int(end)) / 2 for _, start, end, *_ in rows[:n]]
+    P = np.loadtxt([row[4] for row in rows[:n]], ndmin=2)
     highest = np.argsort(-P.max(0))[:10]
     figure, axes = subplots(len(highest), figsize=(12, 1 + .6 * len(highest)), sharex=True, squeeze=False)
     for axis, label in zip(axes[:, 0], highest):
         axis.fill_between(middle, P[:, label], step="mid", alpha=.5)
         axis.plot(middle, P[:, label], ".k")
         axis.set(ylim=(0, 1))
-        axis.set_ylabel(head[4 + label], rotation=0, ha="right", va="center")
+        axis.set_ylabel(names[label], rotation=0, ha="right", va="center")
     axis.set_xlabel(f"base of {rows[0][0]}; probability of each label at the middle of each window")
-    save_figure(figure, path, head[4].startswith("SIMULATED"))
+    save_figure(figure, path, simulated)
 
 
 def fasta_windows(path, step=STEP):
@@ -964,7 +965,7 @@ def fasta_windows(path, step=STEP):
     and end are 0-based, half-open.
     """
     name, letters = None, bytearray()
-    for line in itertools.chain(fasta_lines(path), [b">"]):  # which ends the last record
+    for line in itertools.chain(fasta_lines(path), [b">"]):  # ends the last record
         if line.startswith(b">"):
             n = len(letters)
             for start in [*range(0, n - LENGTH, step), max(0, n - LENGTH)] if n else ():
@@ -1054,19 +1055,18 @@ def draw_logos(logos, simulated, path):
         for i, column in enumerate(heights, 1):
             for base, top in zip(column.argsort(), np.sort(column).cumsum()):
                 if column[base] < .15:
-                    continue  # it could not be read
+                    continue  # unreadable
                 letter = textpath.TextPath((0, 0), LETTERS[base])
                 box = letter.get_extents()
                 place = transforms.Affine2D().translate(-box.x0, -box.y1)
                 place.scale(.9 / box.width, column[base] / box.height).translate(i - .45, top)
                 axis.add_patch(patches.PathPatch(place.transform_path(letter), color=COLOURS[base], linewidth=0))
-        axis.set(xlim=(.5, len(heights) + .5), ylim=(0, 2.5), title=name)  # rare bases have more than two bits
+        axis.set(xlim=(.5, len(heights) + .5), ylim=(0, 2.5), title=name)  # rare bases have over two bits
     axes[0, 0].set_ylabel("bits")
     save_figure(figure, path, simulated)
 
 
 def subplots(*shape, figsize, **options):
-    """As pyplot's, without a window."""
     from matplotlib.figure import Figure
     figure = Figure(figsize=figsize, layout="constrained")
     return figure, figure.subplots(*shape, **options)
@@ -1079,7 +1079,7 @@ def save_figure(figure, path, simulated):
     settings = {"svg.hashsalt": "superq", "svg.fonttype": "none"}
     for suffix in (".png", ".svg"):
         with new_file(Path(path).with_suffix(suffix)) as temporary, matplotlib.rc_context(settings):
-            figure.savefig(temporary, dpi=100, metadata={"Date": None})  # the same bytes each time
+            figure.savefig(temporary, dpi=100, metadata={"Date": None})  # reproducible
     print(f"-> {path} and .svg")
 
 

@@ -339,8 +339,8 @@ def open_encodings(out_dir):
 
 
 # ---- a random forest for many labels
-# For logistic regression write two functions of these names and give --reuse-encodings: fit_forest, its arguments as
-# here -> a dict of arrays (forest.npz), `first`, too; predict_forest(dict, all columns of Z) -> scores (n, K).
+# For logistic regression write two functions of these names and give --reuse-encodings: fit_forest with these
+# arguments -> a dict of arrays (forest.npz); predict_forest(dict, Z, from column 0 on) -> scores (n, K).
 
 def fit_forest(Z, Y, trees=TREES, leaf=LEAF, samples=SAMPLES, projections=PROJECTIONS, seed=1337, first=0):
     """Grow a random forest of many outputs.
