@@ -8,7 +8,7 @@
     python danq.py --make-demo-data demo     write a small SIMULATED data set in DeepSEA's layouts
 
 Mean test scores: the paper, DeepSEA's 919 labels: AUROC .938, AUPRC .371; 6 hours an epoch on a GPU of 2015.
-8,000 windows of real DNA, 177 labels: .701, .113; 24 minutes to the best epoch on 2 CPU cores.
+8,000 windows of real DNA, 177 labels: .691, .108; 15 minutes to the best epoch on 2 CPU cores.
 
 --out-dir gets history.csv (a row an epoch), model.keras, metrics.csv (a row a label), summary.json; packed/ beside it
 the data as bits. After a kill the same command goes on from checkpoint.npz, written after each epoch and every ten
