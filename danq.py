@@ -5,7 +5,7 @@
     python danq.py                           train and test: data/{train,valid,test}.mat -> runs/danq/
     python danq.py --test-data mouse         score runs/danq on another test.mat -> runs/danq/test-mouse/
     python danq.py --predict seqs.fa         annotate your own sequences with runs/danq -> predictions.tsv
-    python danq.py --make-demo-data demo     write a small SIMULATED data set in DeepSEA's layouts
+    python danq.py --make-demo-data demo     a small SIMULATED data set in DeepSEA's layouts
 
 Mean test scores: the paper, DeepSEA's 919 labels: AUROC .938, AUPRC .371; 6 hours an epoch on a GPU of 2015.
 8,000 windows of real DNA, 177 labels: .691, .108; 15 minutes to the best epoch on 2 CPU cores.
@@ -346,7 +346,6 @@ def finish_run(out_dir, rows, means, summary):
             print(f"  {name:20}{mean['labels']:7}{scores}{mean['base_rate']:35.4f}")
     for name, paper in published(summary).items():
         print(f"  {'published ' + name:27}{paper['auroc'][0]:8.4f}{paper['auprc'][0]:8.4f}")
-    print(f"-> {out_dir / 'summary.json'}")
 
 
 def published(summary):
@@ -432,8 +431,8 @@ def score_elsewhere(args, score):
     """
     out_dir, folder = Path(args.out_dir), Path(args.test_data)
     test, thresholds = load_split(folder, "test", packed_dir(out_dir), args.limit), trained_thresholds(out_dir)
-    names, labels = list(thresholds), load_labels(folder, test.n_labels)
-    labels = [label for label in labels if label[2] in thresholds]
+    labels = [label for label in load_labels(folder, test.n_labels) if label[2] in thresholds]
+    names = list(thresholds)
     print(f"test: {folder}, {test.windows:,} windows; {len(labels)} of {len(names)} labels are there")
     P = strand_mean(score, test.X, test.windows, test.strands, args.batch_size)
     P, Y = P[:, [names.index(name) for _, _, name in labels]], test.labels(slice(test.windows))
@@ -447,6 +446,7 @@ def score_elsewhere(args, score):
     finish_run(target, rows, means, summary | {
         "data": str(folder), "limit": args.limit, "test_windows": test.windows, "strands": test.strands,
         "simulated": summary["simulated"] or test.simulated})
+    print(f"-> {target}")
 
 
 # ==== The machinery: not needed to understand DanQ.
@@ -592,7 +592,7 @@ def run_folder(args, script, simulated, source, changeable=()):
         (out_dir / "checkpoint.npz").unlink(missing_ok=True)
         made = ", ".join(name for name in OUTPUTS if (out_dir / name).is_file())
         print(f"+-- {out_dir}: {made}\n"
-              f"+-- next: python {sys.argv[0]} --out-dir '{out_dir}' --predict seqs.fa --plot tracks.png")
+              f"+-- next: python {sys.argv[0]} --out-dir {str(out_dir)!r} --predict seqs.fa --plot tracks.png")
 
 
 @contextlib.contextmanager
@@ -613,7 +613,7 @@ def locked(folder, wait=False):
 
 
 def code_hash(script):
-    files = [Path(__file__).resolve().with_name(name) for name in ("danq.py", script)]
+    files = [Path(__file__).resolve().with_name(name) for name in sorted({"danq.py", script})]
     return hashlib.sha256("".join(ast.dump(ast.parse(file.read_bytes())) for file in files).encode()).hexdigest()[:16]
 
 
@@ -971,7 +971,7 @@ def fasta_windows(path, step=STEP):
             for start in [*range(0, n - LENGTH, step), max(0, n - LENGTH)] if n else ():
                 window = bytes(letters[start:start + LENGTH].center(LENGTH, b"N"))
                 yield name, start, min(start + LENGTH, n), n < LENGTH, window
-            name = (line[1:].split() or [b"unnamed"])[0].decode(errors="replace")
+            name = (line[1:].split() or [b"unnamed"])[0].decode(errors="replace").replace("\0", "?")
             letters = bytearray()
         elif name is None and line.strip():
             raise BadInput(f"{path} is not FASTA: a record starts with a line that begins with >")

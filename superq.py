@@ -13,9 +13,9 @@
     (each variant with its own --out-dir; --predict and others as in danq.py)
 
 On 8,000 windows of real DNA, 2 CPU cores: all held-out bases rebuilt (chance .25, the paper .2526), AUROC .757, AUPRC
-.164 in 66 seconds; DanQ .691, .108 in 15 minutes. --out-dir gets model.keras (stage 1), encodings.h5 (2), forest.npz and
-metrics.csv (3). After a kill the same command goes on: stage 1 from its last checkpoint, 2 from its last batch, 3 from
-its start; on a CPU the end is the same to the bit.
+.164 in 66 seconds; DanQ .691, .108 in 15 minutes. --out-dir gets model.keras (stage 1), encodings.h5 (2), forest.npz
+and metrics.csv (3). After a kill the same command goes on: stage 1 from its last checkpoint, 2 from its last batch, 3
+from its start; on a CPU the end is the same to the bit.
 """
 import contextlib
 import csv
