@@ -1,21 +1,28 @@
 """DanQ: annotate the function of DNA from its sequence alone (Quang & Xie 2016).
 
-    one-hot (1000, 4) -> conv motif scan -> max-pool -> BLSTM -> dense -> 919 probabilities
+    one-hot (1000, 4) -> conv motif scan -> max-pool -> BLSTM -> dense
+                      -> 919 probabilities
 
-    python danq.py                           train and test: data/{train,valid,test}.mat -> runs/danq/
-    python danq.py --test-data mouse         score runs/danq on another test.mat -> runs/danq/test-mouse/
-    python danq.py --predict seqs.fa         annotate your own sequences with runs/danq -> predictions.tsv
-    python danq.py --make-demo-data demo     a small SIMULATED data set in DeepSEA's layouts
+    python danq.py                       train and test: data/{train,valid,test}.mat
+                                         -> runs/danq/
+    python danq.py --test-data mouse     score runs/danq on another test.mat
+                                         -> runs/danq/test-mouse/
+    python danq.py --predict seqs.fa     annotate your own sequences with runs/danq
+                                         -> predictions.tsv
+    python danq.py --make-demo-data demo     a small SIMULATED data set, in
+                                             DeepSEA's layouts
 
-Mean test scores: the paper, DeepSEA's 919 labels: AUROC .938, AUPRC .371; 6 hours an epoch on a GPU of 2015.
-8,000 windows of real DNA, 177 labels: .691, .108; 15 minutes to the best epoch on 2 CPU cores.
+Mean test scores: the paper, DeepSEA's 919 labels: AUROC .938, AUPRC .371; 6 hours an
+epoch on a GPU of 2015. 8,000 windows of real DNA, 177 labels: .691, .108; 15 minutes
+to the best epoch on 2 CPU cores.
 
---out-dir gets history.csv (a row an epoch), model.keras, metrics.csv (a row a label), summary.json; packed/ beside it
-the data as bits. After a kill the same command goes on from checkpoint.npz, written after each epoch and every ten
-minutes within one, on a CPU to the same end to the bit.
+--out-dir gets history.csv (a row an epoch), model.keras, metrics.csv (a row a label),
+summary.json; packed/ beside it the data as bits. After a kill the same command goes on
+from checkpoint.npz, written after each epoch and every ten minutes within one, on a CPU
+to the same end to the bit.
 """
+
 import argparse
-import ast
 import contextlib
 import csv
 import dataclasses
@@ -35,8 +42,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 import scipy.io
+from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
+    precision_recall_curve,
+    roc_auc_score,
+)
+from sklearn.utils import gen_batches
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # chatter buries errors
+# TensorFlow's start-up messages would bury an error: they go nowhere.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 stderr = os.dup(2)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 try:
@@ -44,69 +59,726 @@ try:
     from keras import layers, ops
 finally:
     os.dup2(stderr, 2)
-from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
-from sklearn.utils import gen_batches
 
 # ---- settings
 
 LENGTH = 1000  # bases in a sequence
-BASES = "AGCT"  # DeepSEA's order: reversing it complements a base
+BASES = "AGCT"  # DeepSEA's order: read backwards, it is the complements
 SPLITS = ("train", "valid", "test")
 DEEPSEA_ASSAYS = ["DNase"] * 125 + ["TF"] * 690 + ["histone"] * 104
-FILTERS, LSTM_UNITS, DENSE = 320, 320, 925  # the paper's
-EPOCHS, BATCH, PATIENCE = 60, 100, 5
+
+# The paper's network and training.
+FILTERS = 320
+LSTM_UNITS = 320  # each way
+DENSE = 925
+EPOCHS = 60
+BATCH = 100
+PATIENCE = 5  # epochs without a better validation loss
 LEARNING_RATE = 1e-3  # RMSprop's
+
 MEASURES = ("auroc", "auprc", "f1", "recall_at_10fdr")
-# Test means over 918 labels of the DeepSEA bundle: (all, DNase, TF, histone). Quang & Xie 2016.
+# Test means over 918 labels of the DeepSEA bundle: all, DNase, TF, histone.
+# From Quang & Xie 2016.
 PUBLISHED = {
-    "DeepSEA (2015)": {"auroc": (.9326, .9155, .9478, .8522), "auprc": (.3425, .4443, .3203, .3676)},
-    "DanQ (2016)": {"auroc": (.9384, .9208, .9535, .8596), "auprc": (.3709, .4636, .3520, .3850)}}
+    "DeepSEA (2015)": {
+        "auroc": (0.9326, 0.9155, 0.9478, 0.8522),
+        "auprc": (0.3425, 0.4443, 0.3203, 0.3676),
+    },
+    "DanQ (2016)": {
+        "auroc": (0.9384, 0.9208, 0.9535, 0.8596),
+        "auprc": (0.3709, 0.4636, 0.3520, 0.3850),
+    },
+}
 
 
 # ---- the network
 
+
+def trunk(x, filters, lstm_units, conv_activation, dtype=None):
+    """DanQ's trunk, also that of the 2018 SuperQ: (B, 1000, 4) -> (B, features).
+
+    With lstm_units 0 there is no BLSTM.
+    """
+    # Each filter is a motif of 26 bases; it answers at 1000 - 26 + 1 places.
+    scan = layers.Conv1D(
+        filters, 26, activation=conv_activation, dtype=dtype, name="motif_scan"
+    )
+    x = scan(x)  # (B, 975, 320)
+    # The best of 13 neighbouring places stands for them: a quarter of the work for
+    # the BLSTM, and a motif may move a little.
+    x = layers.MaxPooling1D(13, name="motif_pool")(x)  # (B, 75, 320)
+    # Hide a fifth of the answers, so that no filter relies on another.
+    x = layers.Dropout(0.2)(x)
+    if lstm_units:
+        x = blstm(lstm_units)(x)  # (B, 75, 640)
+        x = layers.Dropout(0.5)(x)
+    # 75 * 640: from here on each place has weights of its own.
+    return layers.Flatten()(x)  # (B, 48000)
+
+
 def blstm(units):
-    """(B, steps, features) -> (B, steps, 2 units), in float32: cuDNN's kernel takes no other under JAX."""
+    """Bidirectional LSTM: (B, steps, features) -> (B, steps, 2 units)."""
+    # Always in float32: cuDNN's fast kernel takes no other type under JAX.
     lstm = layers.LSTM(units, return_sequences=True, dtype="float32")
     return layers.Bidirectional(lstm, dtype="float32", name="motif_grammar")
 
 
-def trunk(x, filters, lstm_units, conv_activation, dtype=None):
-    """DanQ's trunk, also SuperQ's of 2018: (B, 1000, 4) -> (B, features); lstm_units 0: no BLSTM."""
-    x = layers.Conv1D(filters, 26, activation=conv_activation, dtype=dtype, name="motif_scan")(x)  # (B, 975, 320)
-    x = layers.MaxPooling1D(13, name="motif_pool")(x)  # (B, 75, 320)
-    x = layers.Dropout(.2)(x)
-    if lstm_units:
-        x = blstm(lstm_units)(x)  # (B, 75, 640)
-        x = layers.Dropout(.5)(x)
-    return layers.Flatten()(x)  # (B, 48000)
+def build_danq(
+    n_labels=919,
+    filters=FILTERS,
+    lstm_units=LSTM_UNITS,
+    conv_activation="relu",
+    dtype=None,
+):
+    """DanQ: one-hot (B, 1000, 4) -> probabilities (B, n_labels).
 
-
-def build_danq(n_labels=919, filters=FILTERS, lstm_units=LSTM_UNITS, conv_activation="relu", dtype=None):
-    """DanQ: one-hot (B, 1000, 4) -> probabilities (B, n_labels). 46,926,479 parameters at 919 labels."""
+    46,926,479 parameters at 919 labels.
+    """
     inputs = keras.Input((LENGTH, 4))
     x = trunk(inputs, filters, lstm_units, conv_activation, dtype)
-    x = layers.Dense(DENSE, activation="relu", dtype=dtype, name="dense")(x)  # (B, 925)
-    return keras.Model(inputs, layers.Dense(n_labels, activation="sigmoid", name="labels")(x), name="danq")
+    # 44 of the 47 million parameters are here.
+    x = layers.Dense(DENSE, activation="relu", dtype=dtype, name="dense")(x)
+    # A window may have many labels: a sigmoid each, no softmax over all.
+    labels = layers.Dense(n_labels, activation="sigmoid", name="labels")(x)
+    return keras.Model(inputs, labels, name="danq")
 
 
-def compiled_danq(args, n_labels):
+# ---- its training
+
+
+def compile_danq(args, n_labels):
+    """The network of the arguments, fed with bits, ready for fit()."""
+    # All initial weights and dropout follow from this seed.
     keras.utils.set_random_seed(args.seed)
-    network = build_danq(n_labels, args.filters, args.lstm_units, args.conv_activation, args.dtype)
-    optimizer, accuracy = keras.optimizers.RMSprop(LEARNING_RATE), keras.metrics.BinaryAccuracy(name="acc")
-    return compiled(FromBits(network, n_labels), optimizer, "binary_crossentropy", [accuracy])
+    network = build_danq(
+        n_labels, args.filters, args.lstm_units, args.conv_activation, args.dtype
+    )
+    return compile_model(
+        FromBits(network, n_labels),
+        keras.optimizers.RMSprop(LEARNING_RATE),
+        loss="binary_crossentropy",
+        metrics=[keras.metrics.BinaryAccuracy(name="acc")],
+    )
 
 
-def unpack(bits, n):
-    """Packed bits (B, ceil(n / 8)) uint8 -> 0 and 1 (B, n) float32, on the device of the backend."""
-    ones = ops.bitwise_and(ops.right_shift(bits[..., None], np.arange(7, -1, -1, dtype=np.uint8)), np.uint8(1))
-    return ops.cast(ops.reshape(ones, (-1, 8 * bits.shape[-1]))[:, :n], "float32")
+def train_danq(args, train, valid):
+    model = compile_danq(args, train.n_labels)
+    print(f"[2/3] DanQ: {model.count_params():,} parameters, {len(train):,} sequences")
+    # Few labels are 1: answering 0 to everything has a high accuracy already.
+    zeros = 1 - train.labels(slice(100_000)).mean()
+    chance = f" (always answering 0: acc {zeros:.4f})"
+    return fit(model, train, valid, args, args.patience, chance)
+
+
+def fit(model, train, valid, args, patience, chance=""):
+    """Train, print a line an epoch, keep the best model in model.keras.
+
+    train, valid : Split; without valid, training goes to the end and keeps the last
+    chance : what each epoch's line says of an answer without learning
+    Returns {epochs, best_epoch, seconds, seconds_to_best}. BadInput where the first
+    epoch diverges.
+    """
+    out_dir = Path(args.out_dir)
+    checkpoint = Checkpoint(out_dir / "checkpoint.npz")
+    # The same list: a row appended here is in the next checkpoint, too.
+    history = checkpoint.history
+    network = model.layers[-1]
+    if train.simulated:
+        # The file itself says what it was trained on.
+        network.name += "_SIMULATED"
+    callbacks = training_callbacks(args, checkpoint)
+
+    while len(history) < args.epochs:
+        if reason_to_stop(history, patience, checkpoint, args.max_seconds):
+            break
+        logs = train_epoch(model, train, valid, args, checkpoint, callbacks)
+        row = history_row(history, checkpoint, logs)
+        history.append(row)
+        keep_epoch(network, history, out_dir)
+        # step counts the batches before the last one that began.
+        sequences = args.batch_size * (checkpoint.step + 1)
+        print_epoch(row, args.epochs, sequences / row["seconds"], chance)
+        refuse_divergence(history)
+        # The next epoch begins with its first batch.
+        checkpoint.step = 0
+        checkpoint.save(model)
+
+    reason = reason_to_stop(history, patience, checkpoint, args.max_seconds)
+    if reason:
+        print(f"stopped: {reason}; the model of epoch {best_epoch(history)} is kept")
+    return training_summary(history)
+
+
+def keep_epoch(network, history, out_dir):
+    """Write history.csv and, where the last epoch is the best so far, model.keras."""
+    if best_epoch(history) == len(history):
+        with new_file(out_dir / "model.keras") as temporary:
+            network.save(temporary)
+    write_csv(out_dir / "history.csv", history)
+
+
+def refuse_divergence(history):
+    """BadInput where no loss was finite yet: there is no model to keep."""
+    if not best_epoch(history):
+        raise BadInput(
+            f"diverged in its first epoch: loss {history[-1]['loss']:.4g}: "
+            "lower the learning rate, --restart"
+        )
+
+
+def training_summary(history):
+    best = best_epoch(history)
+    return {
+        "epochs": len(history),
+        "best_epoch": best,
+        "seconds": sum_seconds(history),
+        "seconds_to_best": sum_seconds(history[:best]),
+    }
+
+
+def train_epoch(model, train, valid, args, checkpoint, callbacks):
+    """One epoch, or what a kill left of it; its losses and accuracies."""
+    epoch = len(checkpoint.history)
+    batches = Batches(train, args.batch_size, args.seed, epoch, checkpoint.step)
+    # Building makes the optimizer's variables, which a checkpoint fills.
+    if not model.optimizer.built:
+        # Under JAX, a fit() that has to build first would lose the first batch.
+        model.test_on_batch(*batches[0])
+        model.optimizer.build(model.trainable_variables)
+    try:
+        fitted = model.fit(
+            batches,
+            validation_data=valid and Batches(valid, args.batch_size),
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            shuffle=False,  # Batches has drawn the order
+            verbose=0,
+            callbacks=callbacks,
+        )
+    except Exception as error:
+        # TensorFlow's, Keras' and JAX' words for too little memory.
+        signs = ("RESOURCE_EXHAUSTED", "OOM when", "out of memory")
+        if not any(sign in str(error) for sign in signs):
+            raise
+        raise BadInput(
+            f"--batch-size {args.batch_size} does not fit in memory: "
+            "try half of it, with --restart"
+        ) from error
+    # A network of several outputs names its accuracy after one of them: bases_acc.
+    return {
+        key.replace("bases_acc", "acc"): values[0]
+        for key, values in fitted.history.items()
+    }
+
+
+# A history is a list of rows, one for each epoch:
+# {"epoch": 1, "seconds": 9.5, "loss": .2, "acc": .9, "val_loss": .3, "val_acc": .9}.
+# Without validation data the last two are None.
+
+
+def history_row(history, checkpoint, logs):
+    row = {
+        "epoch": len(history) + 1,
+        "seconds": round(checkpoint.seconds() - sum_seconds(history), 2),
+    }
+    for key in ("loss", "acc", "val_loss", "val_acc"):
+        row[key] = logs.get(key)
+    return row
+
+
+def print_epoch(row, epochs, rate, chance):
+    scores = ""
+    for key in ("loss", "acc", "val_loss", "val_acc"):
+        # Without validation two of them are missing.
+        if row[key] is not None:
+            scores += f" - {key}: {row[key]:.4g}"
+    print(
+        f"Epoch {row['epoch']}/{epochs} - {row['seconds']:.0f}s{scores}"
+        f" - {rate:,.0f} samples/s{chance}"
+    )
+
+
+def sum_seconds(history):
+    return round(sum(row["seconds"] for row in history), 2)
+
+
+def best_epoch(history):
+    """That of the lowest validation loss, counted from 1; without validation the last.
+
+    0 where there is none yet: no epoch, or no finite loss.
+    """
+    if not history:
+        return 0
+    losses = np.array([row["val_loss"] for row in history], float)  # None: NaN
+    # Without validation nothing can be compared.
+    if history[-1]["val_loss"] is None:
+        return len(history)
+    if not np.isfinite(losses).any():
+        return 0
+    return int(np.nanargmin(losses)) + 1
+
+
+def reason_to_stop(history, patience, checkpoint, max_seconds):
+    """Why training ends before --epochs, in words; None to go on."""
+    if not history:
+        return None
+    last = history[-1]
+    # NaN never comes back; without validation the paper's recipe goes on.
+    if last["val_loss"] is not None and not math.isfinite(last["loss"]):
+        return f"it diverged, loss {last['loss']}"
+    if is_late(checkpoint, max_seconds):
+        return f"--max-seconds {max_seconds:g}"
+    # Example, patience 5, best epoch 3: it stops after epoch 8.
+    if len(history) - best_epoch(history) >= patience:
+        return f"no better validation loss in {patience} epochs"
+    return None
+
+
+def is_late(checkpoint, max_seconds):
+    if not max_seconds:  # no limit was given
+        return False
+    return checkpoint.seconds() > max_seconds
+
+
+# ---- scores
+
+
+def strand_mean(score, X, windows, strands, batch_size):
+    """Scores (windows, K) float32, averaged over both strands where data have them.
+
+    score : function of rows of X -> (n, K)
+    X : rows; with `strands`, row windows + i is the reverse complement of row i
+    """
+    scores = []
+    bar = progress(windows)
+    for rows in gen_batches(windows, batch_size):
+        P = score(X[rows])
+        # A strand's answer should not depend on which one the data give.
+        if strands:
+            mates = slice(windows + rows.start, windows + rows.stop)
+            P = (P + score(X[mates])) / 2
+        scores.append(P.astype(np.float32))
+        bar.update(rows.stop)
+    return np.concatenate(scores)
+
+
+def best_thresholds(P, Y):
+    """The threshold of the highest F1 for each column of P, Y (windows, K).
+
+    .5 for a label without positives.
+    """
+    thresholds = [0.5] * Y.shape[1]
+    for k in np.flatnonzero(Y.any(0)):
+        precision, recall, cuts = precision_recall_curve(Y[:, k], P[:, k])
+        # Precision and recall at each threshold that changes an answer.
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+        # The last point of the curve, precision 1 and recall 0, has no threshold.
+        thresholds[k] = float(cuts[f1[:-1].argmax()])
+    return thresholds
+
+
+def score_label(y, p, threshold):
+    """AUROC, AUPRC (average precision), F1 at `threshold`, recall at 10 % FDR."""
+    precision, recall, _ = precision_recall_curve(y, p)
+    return {
+        "auroc": roc_auc_score(y, p),
+        "auprc": average_precision_score(y, p),
+        "f1": f1_score(y, p >= threshold),
+        # False discovery rate = 1 - precision.
+        "recall_at_10fdr": float(recall[precision >= 0.9].max()),
+    }
+
+
+def evaluate(P, Y, labels, thresholds):
+    """Rows of metrics.csv and their means {"all" or assay: {...}}.
+
+    P, Y : scores and labels (windows, K)
+    labels : [(column, assay, name)]
+    thresholds : of F1, (K,)
+    A label of one class only has the scores None, and counts in no mean.
+    """
+    rows = []
+    for k, (column, assay, name) in enumerate(labels):
+        y = Y[:, k]
+        row = {
+            "column": column,
+            "assay": assay,
+            "name": name,
+            "positives": int(y.sum()),
+            "base_rate": float(y.mean()),
+            "auroc": None,
+            "auprc": None,
+            "f1": None,
+            "threshold": thresholds[k],
+            "recall_at_10fdr": None,
+        }
+        # With one class only there is nothing to rank.
+        if 0 < row["positives"] < len(y):
+            row |= score_label(y, P[:, k], thresholds[k])
+        rows.append(row)
+
+    assays = dict.fromkeys(row["assay"] for row in rows)  # in order, each once
+    # The mean over all labels, then over each assay's.
+    means = {"all": mean_scores(rows)}
+    for assay in assays:
+        means[assay] = mean_scores([row for row in rows if row["assay"] == assay])
+    return rows, means
+
+
+def mean_scores(rows):
+    """Means over the labels that have scores: {labels, base_rate, MEASURES}."""
+    scored = [row for row in rows if row["auroc"] is not None]
+    means = {"labels": len(scored)}
+    for key in ("base_rate", *MEASURES):
+        means[key] = None
+        # Of no label there is no mean: None.
+        if scored:
+            means[key] = float(np.mean([row[key] for row in scored]))
+    return means
+
+
+def finish_run(out_dir, rows, means, summary):
+    """Write metrics.csv and, last, summary.json, which marks the run finished."""
+    write_csv(out_dir / "metrics.csv", rows)
+    summary |= {
+        "labels": len(rows),
+        "labels_scored": means["all"]["labels"],
+        "means": means,
+        "peak_memory_gb": peak_memory(),
+    }
+    # Last, so that a kill before it leaves an unfinished run.
+    write_json(out_dir / "summary.json", summary)
+    print_scores(summary)
+
+
+def print_scores(summary):
+    """Means of all labels and of each assay, chance and the papers beside them."""
+    note = " (SIMULATED data)" if summary["simulated"] else ""
+    print(
+        f"{summary['labels_scored']} of {summary['labels']} labels have both classes "
+        f"in the test split{note}"
+    )
+    print(
+        f"  {'':20} labels   AUROC   AUPRC      F1  recall at 10 % FDR"
+        "   chance: AUROC .5, AUPRC"
+    )
+    for name, mean in summary["means"].items():
+        if mean["labels"]:
+            scores = "".join(f"{mean[key]:8.4f}" for key in MEASURES)
+            print(f"  {name:20}{mean['labels']:7}{scores}{mean['base_rate']:35.4f}")
+    # Beside it the papers' numbers, where the labels are the papers'.
+    for name, paper in published(summary).items():
+        auroc = paper["auroc"][0]
+        auprc = paper["auprc"][0]
+        print(f"  {'published ' + name:27}{auroc:8.4f}{auprc:8.4f}")
+
+
+def published(summary):
+    """The papers' scores where they may stand beside a run's, else {}."""
+    # Only DeepSEA's labels are the papers' labels.
+    if summary["labels"] == 919 and not summary["simulated"]:
+        return PUBLISHED
+    return {}
+
+
+# ---- the command line
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    out_dir = Path(args.out_dir)
+    if args.make_demo_data:
+        make_demo_data(args.make_demo_data, args.limit or 4000, args.seed)
+    elif args.motifs:
+        write_motifs(out_dir, "danq.py", args.motifs)
+    elif args.predict:
+        annotate(args, trained_scores(out_dir))
+    elif args.test_data:
+        score_elsewhere(args, trained_scores(out_dir))
+    else:
+        train_and_test(args, out_dir)
+
+
+def train_and_test(args, out_dir):
+    # Stage 1: pack the data, or open what was packed before.
+    splits, labels = load_data(args)
+    train, valid, test = splits.values()
+    sources = [split.source for split in splits.values()]
+    with run_folder(args, "danq.py", train.simulated, sources) as finished:
+        if finished:
+            return
+        # Stage 2: training.
+        with all_devices(args.batch_size):
+            training = train_danq(args, train, valid)
+
+        # Stage 3: scores of the best epoch's model.
+        print(f"[3/3] test: {test.windows:,} windows")
+        started = time.time()
+        model = load_model(out_dir)
+        score = FromBits(model).predict_on_batch
+        P_valid = score_split(score, valid, args.batch_size)
+        P_test = score_split(score, test, args.batch_size)
+        seconds = {
+            "training": training["seconds"],
+            "prediction": round(time.time() - started, 2),
+        }
+
+        # The thresholds of F1 are chosen on validation, never on test.
+        thresholds = best_thresholds(P_valid, valid.window_labels())
+        rows, means = evaluate(P_test, test.window_labels(), labels, thresholds)
+        summary = describe(args, train, test) | {
+            "model": "DanQ",
+            "training": training,
+            "seconds": seconds,
+            # What DanQ cost: epochs after the best one brought nothing.
+            "training_seconds": training["seconds_to_best"],
+            "parameters": model.count_params(),
+        }
+        finish_run(out_dir, rows, means, summary)
+
+
+def describe(args, train, test):
+    """What a summary says of the data."""
+    return {
+        "data": args.data_dir,
+        "simulated": train.simulated,
+        "limit": args.limit,
+        "train_sequences": len(train),
+        "test_windows": test.windows,
+        "strands": test.strands,
+    }
+
+
+def score_split(score, split, batch_size):
+    """Scores (windows, K) of a Split; score : packed (n, 500) -> (n, K)."""
+    return strand_mean(score, split.X, split.windows, split.strands, batch_size)
+
+
+def trained_scores(out_dir):
+    """A finished run as a function, packed (n, 500) -> (n, K)."""
+    finished_settings(out_dir, "danq.py")
+    return FromBits(load_model(out_dir)).predict_on_batch
+
+
+def score_elsewhere(args, score):
+    """Score the run in --out-dir on --test-data's test.mat -> out_dir/test-NAME/.
+
+    Labels are matched by name.  score : packed (n, 500) -> (n, K)
+    """
+    out_dir = Path(args.out_dir)
+    folder = Path(args.test_data)
+    test = load_split(folder, "test", packed_dir(out_dir), args.limit)
+    trained = read_metrics(out_dir)
+    labels, outputs = match_labels(load_labels(folder, test.n_labels), trained)
+    columns = [column for column, _, _ in labels]
+    print(
+        f"test: {folder}, {test.windows:,} windows; "
+        f"{len(labels)} of {len(trained)} labels are there"
+    )
+    # Thresholds are the run's own: nothing is chosen on other data.
+    P = score_split(score, test, args.batch_size)
+    thresholds = [float(trained[output]["threshold"]) for output in outputs]
+    rows, means = evaluate(
+        P[:, outputs], test.window_labels()[:, columns], labels, thresholds
+    )
+
+    summary = read_json(out_dir / "summary.json")
+    for key in ("reconstruction", "subset_accuracy", "label_output"):
+        summary.pop(key, None)  # of the run's own test split
+    summary |= {
+        "data": str(folder),
+        "limit": args.limit,
+        "test_windows": test.windows,
+        "strands": test.strands,
+        "simulated": summary["simulated"] or test.simulated,
+    }
+    target = out_dir / f"test-{Path(os.path.realpath(folder)).name}"
+    # An older score in this folder is outdated from here on.
+    (target / "summary.json").unlink(missing_ok=True)
+    write_json(target / "args.json", read_json(out_dir / "args.json"))
+    finish_run(target, rows, means, summary)
+    print(f"-> {target}")
+
+
+def match_labels(labels, trained):
+    """Those of `labels` that a run has learned, and which of its outputs they are.
+
+    labels : [(column, assay, name)]
+    trained : rows of the run's metrics.csv, one for each output
+    """
+    names = [row["name"] for row in trained]
+    known = [label for label in labels if label[2] in names]
+    return known, [names.index(name) for _, _, name in known]
+
+
+def parse_args(argv=None):
+    parser, groups = shared_arguments(__doc__, "runs/danq", EPOCHS, BATCH)
+    network = groups["network"].add_argument
+    network(
+        "--filters",
+        type=positive,
+        default=FILTERS,
+        help="motif detectors of the convolution (%(default)s)",
+    )
+    network(
+        "--lstm-units",
+        type=number(int, 0),
+        default=LSTM_UNITS,
+        help="of the BLSTM, each way; 0: none (%(default)s)",
+    )
+    network(
+        "--conv-activation",
+        default="relu",
+        choices=("relu", "linear"),
+        help="linear is what the 2018 Keras port did",
+    )
+    groups["training"].add_argument(
+        "--patience",
+        type=positive,
+        default=PATIENCE,
+        help="epochs without a better validation loss (%(default)s)",
+    )
+    groups["data"].add_argument(
+        "--make-demo-data",
+        metavar="DIR",
+        help="write SIMULATED data, --limit windows (4,000), and exit",
+    )
+    return parser.parse_args(argv)
+
+
+def shared_arguments(doc, out_dir, epochs, batch_size):
+    """A parser of the arguments that both scripts take, and its groups by name."""
+    parser = Parser(usage="%(prog)s [options]", description=doc.splitlines()[0])
+    groups = {}
+    # The order in which --help shows them.
+    for name in ("data", "network", "training", "forest", "after training"):
+        groups[name] = parser.add_argument_group(name)
+
+    data = groups["data"].add_argument
+    data(
+        "--data-dir",
+        default="data",
+        help="folder of train.mat, valid.mat, test.mat (%(default)s)",
+    )
+    data(
+        "--out-dir",
+        default=out_dir,
+        help=f"folder of this run ({out_dir or 'runs/MODEL'})",
+    )
+    data(
+        "--limit",
+        type=positive,
+        metavar="N",
+        help="take the first N windows of each split",
+    )
+    data("--restart", action="store_true", help="discard the run in --out-dir")
+
+    groups["network"].add_argument(
+        "--mixed-precision",
+        dest="dtype",
+        action="store_const",
+        const="mixed_bfloat16",
+        help="convolution (and DanQ's dense layer) in bfloat16",
+    )
+
+    training = groups["training"].add_argument
+    training("--epochs", type=positive, default=epochs, help="at most (%(default)s)")
+    training(
+        "--batch-size",
+        type=positive,
+        default=batch_size,
+        help="sequences a training step (%(default)s)",
+    )
+    training(
+        "--seed",
+        type=number(int, 0, 2**32 - 1),
+        default=1337,
+        help="of weights, dropout, order, forest (%(default)s)",
+    )
+    training(
+        "--checkpoint-minutes",
+        type=number(float, 0),
+        default=10.0,
+        metavar="M",
+        help="between checkpoints (%(default)g)",
+    )
+    training(
+        "--max-seconds",
+        type=number(float, 0),
+        metavar="S",
+        help="stop training then, even mid-epoch",
+    )
+
+    after = groups["after training"].add_argument
+    after(
+        "--predict",
+        metavar="FASTA",
+        help="annotate it with the run in --out-dir, and exit",
+    )
+    after("--output", metavar="FILE", help="where --predict, --compare, --curve write")
+    after(
+        "--plot",
+        metavar="FILE.png",
+        help="draw --predict's ten highest labels along the first record",
+    )
+    after(
+        "--motifs",
+        metavar="FILE.meme",
+        help="write and draw the filters' motifs, and exit",
+    )
+    after(
+        "--test-data",
+        metavar="DIR",
+        help="score the run in --out-dir on its test.mat, and exit",
+    )
+    return parser, groups
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a wrong argument is a BadInput: one line, as any bad input."""
+
+    def error(self, message):
+        raise BadInput(f"{message} (see --help)")
+
+    def parse_args(self, argv=None):
+        args = super().parse_args(argv)
+        if args.plot and not args.plot.endswith(".png"):
+            raise BadInput(f"--plot: must end in .png, is {args.plot}")
+        if args.motifs and not args.motifs.endswith(".meme"):
+            raise BadInput(f"--motifs: must end in .meme, is {args.motifs}")
+        if args.plot and not args.predict:
+            raise BadInput("--plot needs --predict FASTA")
+        return args
+
+
+def number(kind, least, most=10**9):
+    """argparse type: an int or float from least to most."""
+
+    def numeric(text):
+        value = kind(text)
+        if not least <= value <= most:  # NaN is in no range
+            raise argparse.ArgumentTypeError(
+                f"must be at least {least} and at most {most:,}, is {text}"
+            )
+        return value
+
+    return numeric
+
+
+positive = number(int, 1)
+
+
+# ==== The machinery: not needed to understand DanQ.
+# ---- feeding bits
+# Data travel to the device as bits, 8 numbers of 0 or 1 in a byte, as np.packbits
+# packs them. A network is wrapped so that the device unpacks them itself.
 
 
 class FromBits(keras.Model):
-    """A network fed with packed sequences (B, 500) and labels (B, ceil(K / 8)), which its device unpacks."""
+    """A network fed with packed sequences (B, 500) and labels (B, ceil(K / 8))."""
 
     def __init__(self, network, n_labels=1):
+        # 4 bits a base, two bases a byte: 500 bytes for 1,000 bases.
         bits = keras.Input((LENGTH // 2,), dtype="uint8")
         super().__init__(bits, network(self.onehot(bits)), name=network.name)
         self.n_labels = n_labels
@@ -115,342 +787,239 @@ class FromBits(keras.Model):
         return ops.reshape(unpack(bits, 4 * LENGTH), (-1, LENGTH, 4))
 
     def targets(self, x, y, weight):
-        """Targets and weights of the network's outputs."""
+        """Targets and weights of the network's outputs, from what was fed."""
         return unpack(y, self.n_labels), weight
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        y, weight = self.targets(x, y, sample_weight)
-        return super().compute_loss(x, y, y_pred, weight, training)
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        targets, weights = self.targets(x, y, sample_weight)
+        return super().compute_loss(x, targets, y_pred, weights, training)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        y, weight = self.targets(x, y, sample_weight)
-        return super().compute_metrics(x, y, y_pred, weight)
+        targets, weights = self.targets(x, y, sample_weight)
+        return super().compute_metrics(x, targets, y_pred, weights)
 
 
-def compiled(model, optimizer, loss, accuracy, weights=None):
-    jit = False if keras.backend.backend() == "tensorflow" else "auto"  # XLA on TensorFlow: a quarter of the speed
-    model.compile(optimizer=optimizer, loss=loss, weighted_metrics=accuracy, loss_weights=weights, jit_compile=jit)
+def unpack(bits, n):
+    """Bytes (B, ceil(n / 8)) -> their first n bits, (B, n) float32, on the device.
+
+    Example, n = 3: the byte 10100000 -> 1, 0, 1.
+    """
+    # Shifted right by 7, 6, ..., 0, each of a byte's bits becomes the lowest one.
+    shifts = np.arange(7, -1, -1, dtype=np.uint8)
+    shifted = ops.right_shift(bits[..., None], shifts)  # (B, bytes, 8)
+    ones = ops.bitwise_and(shifted, np.uint8(1))
+    # The last byte may have bits to spare: only n are taken.
+    ones = ops.reshape(ones, (-1, 8 * bits.shape[-1]))
+    return ops.cast(ones[:, :n], "float32")
+
+
+def compile_model(model, optimizer, loss, metrics, loss_weights=None):
+    # XLA costs TensorFlow on a CPU three quarters of its speed.
+    jit = False if keras.backend.backend() == "tensorflow" else "auto"
+    model.compile(
+        optimizer=optimizer,
+        loss=loss,
+        weighted_metrics=metrics,
+        loss_weights=loss_weights,
+        jit_compile=jit,
+    )
     return model
 
 
-# ---- its training
+class Batches(keras.utils.PyDataset):
+    """The batches of an epoch from step `first` on.
 
-def train_danq(args, train, valid):
-    model, zeros = compiled_danq(args, train.n_labels), 1 - train.labels(slice(100_000)).mean()
-    print(f"[2/3] DanQ: {model.count_params():,} parameters, {len(train):,} sequences")
-    return fit(model, train, valid, args, args.patience, f" (always answering 0: acc {zeros:.4f})")
-
-
-def fit(model, train, valid, args, patience, yardstick=""):
-    """Train, print a line an epoch, keep the best model in model.keras.
-
-    train, valid : Split; without valid, training goes to the end and keeps the last model
-    Returns {epochs, best_epoch, seconds, seconds_to_best}. BadInput where the first epoch diverges.
+    Their order is a pure function of (seed, epoch); without seed, the file's.
     """
-    out_dir = Path(args.out_dir)
-    checkpoint, network = Checkpoint(out_dir / "checkpoint.npz", args), model.layers[-1]
-    history, network.name = checkpoint.state["history"], network.name + "_SIMULATED" * train.simulated
-    valid = valid and Batches(valid, args.batch_size)
-    while len(history) < args.epochs and not reason_to_stop(checkpoint, patience):
-        data = Batches(train, args.batch_size, args.seed, epoch=len(history))
-        logs = train_epoch(model, data, valid, checkpoint)
-        row = {"epoch": len(history) + 1, "seconds": round(checkpoint.seconds() - sum_seconds(history), 2)}
-        row |= {key: logs.get(key, "") for key in ("loss", "acc", "val_loss", "val_acc")}
-        history.append(row)
-        if best_epoch(history) == len(history):
-            with new_file(out_dir / "model.keras") as temporary:
-                network.save(temporary)
-        write_csv(out_dir / "history.csv", history)
-        scores = "".join(f" - {key}: {value:.4g}" for key, value in [*row.items()][2:] if value != "")
-        rate = args.batch_size * (checkpoint.state["step"] + 1) / row["seconds"]
-        print(f"Epoch {row['epoch']}/{args.epochs} - {row['seconds']:.0f}s{scores} - {rate:,.0f} samples/s{yardstick}")
-        if not best_epoch(history):
-            raise BadInput(f"diverged in its first epoch: loss {row['loss']:.4g}: lower the learning rate, --restart")
-        checkpoint.state["step"] = 0
-        checkpoint.save()
-    if reason := reason_to_stop(checkpoint, patience):
-        print(f"stopped: {reason}; the model of epoch {best_epoch(history)} is kept")
-    return {"epochs": len(history), "best_epoch": best_epoch(history), "seconds": sum_seconds(history),
-            "seconds_to_best": sum_seconds(history[:best_epoch(history)])}
+
+    def __init__(self, split, batch_size, seed=None, epoch=0, first=0):
+        # With one worker TensorFlow may stand idle as an epoch ends.
+        super().__init__(workers=2)
+        self.split = split
+        self.batch_size = batch_size
+        self.first = first
+        # Row numbers; shuffling these is cheap, shuffling 3 GB of bits is not.
+        self.order = np.arange(len(split))
+        if seed is not None:
+            self.order = np.random.default_rng([seed, epoch]).permutation(len(split))
+        shared = keras.distribution.distribution()
+        if shared:  # each device gets as many rows: a few stay out
+            rest = len(split) % shared.num_model_replicas
+            self.order = self.order[: len(split) - rest]
+
+    def __len__(self):
+        return math.ceil(len(self.order) / self.batch_size) - self.first
+
+    def __getitem__(self, step):
+        start = (self.first + step) * self.batch_size
+        return self.split.batch(self.order[start : start + self.batch_size])
 
 
-def train_epoch(model, data, valid, checkpoint):
-    """One epoch, or what a kill left of it; its losses and accuracies."""
-    epoch, data.first = len(checkpoint.state["history"]), checkpoint.state["step"]
-    try:
-        if not model.optimizer.built:  # fit() on JAX would lose the first batch
-            model.test_on_batch(*data[0])
-            model.optimizer.build(model.trainable_variables)
-        logs = model.fit(data, validation_data=valid, initial_epoch=epoch, epochs=epoch + 1, shuffle=False,
-                         verbose=0, callbacks=[checkpoint]).history
-    except Exception as error:
-        if not any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "OOM when", "out of memory")):
-            raise
-        fits = largest_that_fits(model, data)
-        advice = f"try {fits} with --restart" if fits else "no smaller one tried does"
-        raise BadInput(f"--batch-size {data.batch_size} does not fit in memory: {advice}") from error
-    return {key.replace("bases_acc", "acc"): values[0] for key, values in logs.items()}
-
-
-def largest_that_fits(model, data):
-    """Half the batch size, a quarter and so on, tried for a step each; 0 where none fits."""
-    size = data.batch_size // 2
-    while size:
-        with contextlib.suppress(Exception):
-            for variable in state_of(model):  # a failed step on JAX leaves none
-                variable.assign(np.zeros(variable.shape, variable.dtype))
-            model.train_on_batch(*data.split.batch(data.order[:size]))
-            break
-        size //= 2
-    return size
-
-
-def sum_seconds(history):
-    return round(sum(row["seconds"] for row in history), 2)
-
-
-def best_epoch(history):
-    """That of the lowest validation loss, or the last without validation; 0 where all are NaN."""
-    losses = [-row["epoch"] if row["val_loss"] == "" else row["val_loss"] for row in history]
-    return int(np.nanargmin(losses)) + 1 if np.isfinite(losses).any() else 0
-
-
-def reason_to_stop(checkpoint, patience):
-    history = checkpoint.state["history"]
-    if history and history[-1]["val_loss"] != "" and not math.isfinite(history[-1]["loss"]):
-        return f"it diverged, loss {history[-1]['loss']}"
-    if history and checkpoint.is_late():
-        return f"--max-seconds {checkpoint.args.max_seconds:g}"
-    if len(history) - best_epoch(history) >= patience:
-        return f"no better validation loss in {patience} epochs"
+# ---- checkpoints and what else happens while fit() runs
 
 
 def state_of(model):
-    """Keras' variables: weights, optimiser, dropout seeds, metrics."""
+    """Keras' variables: weights, optimizer, dropout seeds, metrics."""
     return model.variables + model.optimizer.variables + model.metrics_variables
 
 
-class Checkpoint(keras.callbacks.Callback):
-    """All that training consists of: state_of(model) and `state`."""
+class Checkpoint:
+    """All that training consists of, kept in one file.
 
-    def __init__(self, path, args):
-        super().__init__()
-        self.path, self.args, self.values = path, args, []
-        self.state = {"step": 0, "seconds": 0., "history": []}
+    step : steps that are done of the epoch that runs
+    history : a row for each epoch that is done
+    """
+
+    def __init__(self, path):
+        self.path = path
+        self.step = 0
+        self.history = []
+        self.values = []  # of state_of(model), until they are restored
+        seconds = 0.0  # that training took before this process
         if path.is_file():
-            with readable(path, "remove it to train from the start"), np.load(path) as file:
-                self.state = json.loads(str(file["state"]))
+            advice = "remove it to train from the start"
+            with file_faults(path, advice), np.load(path) as file:
+                state = json.loads(str(file["state"]))
+                self.step = state["step"]
+                self.history = state["history"]
+                seconds = state["seconds"]
+                # v0, v1, ... in the order of state_of(model).
                 self.values = [file[f"v{i}"] for i in range(len(file.files) - 1)]
-                print(f"going on after step {self.state['step']} of epoch {len(self.state['history']) + 1}")
-        self.started, self.saved, self.steps, self.mark = time.time() - self.state["seconds"], time.time(), 0, 0.
-
-    def on_epoch_begin(self, epoch, logs=None):
-        for variable, value in zip(state_of(self.model), self.values, strict=bool(self.values)):
-            variable.assign(value)
-        if not self.state["step"]:  # else they are those of a validation
-            self.model.reset_metrics()
-        self.values, self.first = [], self.state["step"]
-        self.bar = progress(self.params["steps"], f"step of epoch {epoch + 1}/{self.args.epochs}")
-
-    def on_train_batch_begin(self, step, logs=None):  # ..._end would make JAX wait for each step's loss
-        self.state["step"] = self.first + step  # those before are done
-        self.bar.update(step)
-        if step and time.time() - self.saved > 60 * self.args.checkpoint_minutes:
-            self.save()
-        if self.steps in (5, 105):  # the first ones compile
-            ops.convert_to_numpy(self.model.trainable_variables[-1].value)  # wait for the device
-            if self.steps == 105:
-                hours = (time.time() - self.mark) / 100 / 3600 * (self.first + self.params["steps"]) * self.args.epochs
-                print("\n" * sys.stdout.isatty() + f"at this rate {self.args.epochs} epochs take {hours:,.2f} hours")
-            self.mark = time.time()
-        self.steps += 1
-        self.model.stop_training = self.is_late()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.bar.update(self.state["step"] - self.first + 1, finalize=True)
+            epoch = len(self.history) + 1
+            print(f"going on after step {self.step} of epoch {epoch}")
+        # As if training had begun that much earlier.
+        self.started = time.time() - seconds
 
     def seconds(self):
+        """Since training began, without the time between a kill and going on."""
         return time.time() - self.started
 
-    def is_late(self):
-        return self.seconds() > (self.args.max_seconds or math.inf)
+    def restore(self, model):
+        """Put the values that were read into a model, once."""
+        if self.values:
+            # strict: another network would have another number of variables.
+            for variable, value in zip(state_of(model), self.values, strict=True):
+                variable.assign(value)
+        self.values = []
 
-    def save(self):
-        values = {f"v{i}": ops.convert_to_numpy(variable.value) for i, variable in enumerate(state_of(self.model))}
-        self.state["seconds"] = self.seconds()
+    def save(self, model):
+        arrays = {}
+        for i, variable in enumerate(state_of(model)):
+            arrays[f"v{i}"] = ops.convert_to_numpy(variable.value)
+        state = {
+            "step": self.step,
+            "seconds": self.seconds(),
+            "history": self.history,
+        }
         with new_file(self.path) as temporary:
-            np.savez(temporary, state=json.dumps(self.state), **values)
+            np.savez(temporary, state=json.dumps(state), **arrays)
+
+
+def training_callbacks(args, checkpoint):
+    return [
+        KeepCheckpoint(checkpoint, args.checkpoint_minutes),
+        StepBar(args.epochs),
+        HoursAhead(args.epochs),
+        TimeLimit(checkpoint, args.max_seconds),
+    ]
+
+
+# The callbacks count a step when the next one begins: at its end, JAX would have to
+# wait for its loss.
+
+
+class KeepCheckpoint(keras.callbacks.Callback):
+    """Go on from a checkpoint, count its steps, write it every few minutes."""
+
+    def __init__(self, checkpoint, minutes):
+        super().__init__()
+        self.checkpoint = checkpoint
+        self.minutes = minutes
         self.saved = time.time()
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self.checkpoint.restore(self.model)
+        self.first = self.checkpoint.step
+        if not self.first:
+            # After a whole epoch the metrics kept are those of its validation.
+            self.model.reset_metrics()
 
-# ---- scores
-
-def strand_mean(score, X, windows, strands, batch_size):
-    """Scores (windows, K) float32 of score(rows of X), over both strands where the data have them."""
-    P, bar = [], progress(windows)
-    for rows in gen_batches(windows, batch_size):
-        p = score(X[rows])
-        if strands:
-            p = (p + score(X[windows + rows.start:windows + rows.stop])) / 2
-        P.append(p.astype(np.float32))
-        bar.update(rows.stop)
-    return np.concatenate(P)
-
-
-def best_thresholds(P, Y):
-    """The threshold of the highest F1 (.5 without positives) for each column of P, Y (windows, K)."""
-    thresholds = [.5] * Y.shape[1]
-    for k in np.flatnonzero(Y.any(0)):
-        precision, recall, cuts = precision_recall_curve(Y[:, k], P[:, k])
-        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-        thresholds[k] = float(cuts[f1[:-1].argmax()])
-    return thresholds
+    def on_train_batch_begin(self, step, logs=None):
+        self.checkpoint.step = self.first + step
+        # Not before the first batch: that would keep what is kept already.
+        minutes = (time.time() - self.saved) / 60
+        if step and minutes > self.minutes:
+            self.checkpoint.save(self.model)
+            self.saved = time.time()
 
 
-def score_label(y, p, threshold):
-    """AUROC, AUPRC (average precision), F1 at `threshold` and recall at 10 % FDR of one label."""
-    precision, recall, _ = precision_recall_curve(y, p)
-    return {"auroc": roc_auc_score(y, p), "auprc": average_precision_score(y, p), "f1": f1_score(y, p >= threshold),
-            "recall_at_10fdr": float(recall[precision >= .9].max())}
+class StepBar(keras.callbacks.Callback):
+    """One progress bar an epoch."""
+
+    def __init__(self, epochs):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        unit = f"step of epoch {epoch + 1}/{self.epochs}"
+        self.bar = progress(self.params["steps"], unit)
+
+    def on_train_batch_begin(self, step, logs=None):
+        self.done = step
+        self.bar.update(step)
+
+    def on_epoch_end(self, epoch, logs=None):
+        # The last batch has no next one that would count it.
+        self.bar.update(self.done + 1, finalize=True)
 
 
-def evaluate(P, Y, labels, thresholds):
-    """Rows of metrics.csv (scores None where a label has one class) and means {"all" or assay: {...}}.
+class HoursAhead(keras.callbacks.Callback):
+    """Say once, from 100 steps, how long all epochs take."""
 
-    P, Y : scores and labels (windows, K);  labels : [(column, assay, name)];  thresholds : of F1, (K,)
-    """
-    rows, means = [], {}
-    for (column, assay, name), y, p, threshold in zip(labels, Y.T, P.T, thresholds):
-        rows.append({"column": column, "assay": assay, "name": name, "positives": int(y.sum()),
-                     "base_rate": float(y.mean()), "auroc": None, "auprc": None, "f1": None, "threshold": threshold,
-                     "recall_at_10fdr": None} | (score_label(y, p, threshold) if 0 < y.sum() < len(y) else {}))
-    for assay in dict.fromkeys(["all", *(row["assay"] for row in rows)]):
-        scored = [row for row in rows if assay in ("all", row["assay"]) and row["auroc"] is not None]
-        means[assay] = {"labels": len(scored)} | {
-            key: float(np.mean([row[key] for row in scored])) if scored else None for key in ("base_rate", *MEASURES)}
-    return rows, means
+    WARM_UP = 5  # steps that compile
+    STEPS = 100
 
+    def __init__(self, epochs):
+        super().__init__()
+        self.epochs = epochs
+        self.steps = 0
 
-def finish_run(out_dir, rows, means, summary):
-    """Write metrics.csv and, last, summary.json, which marks the run finished; print the means."""
-    write_csv(out_dir / "metrics.csv", rows)
-    summary |= {"labels": len(rows), "labels_scored": means["all"]["labels"], "means": means,
-                "peak_memory_gb": peak_memory()}
-    write_json(out_dir / "summary.json", summary)
-    print(f"{means['all']['labels']} of {len(rows)} labels have both classes in the test split"
-          + " (SIMULATED data)" * summary["simulated"])
-    print(f"  {'':20} labels   AUROC   AUPRC      F1  recall at 10 % FDR   chance: AUROC .5, AUPRC")
-    for name, mean in means.items():
-        if mean["labels"]:
-            scores = "".join(f"{mean[key]:8.4f}" for key in MEASURES)
-            print(f"  {name:20}{mean['labels']:7}{scores}{mean['base_rate']:35.4f}")
-    for name, paper in published(summary).items():
-        print(f"  {'published ' + name:27}{paper['auroc'][0]:8.4f}{paper['auprc'][0]:8.4f}")
+    def on_train_batch_begin(self, step, logs=None):
+        # The device may lag behind: it is waited for at both ends of the measurement.
+        if self.steps == self.WARM_UP:
+            self.wait_for_device()
+            self.mark = time.time()
+        if self.steps == self.WARM_UP + self.STEPS:
+            self.wait_for_device()
+            seconds = (time.time() - self.mark) / self.STEPS
+            hours = seconds * self.params["steps"] * self.epochs / 3600
+            if sys.stdout.isatty():
+                print()  # below the bar
+            print(f"at this rate {self.epochs} epochs take {hours:,.2f} hours")
+        self.steps += 1
+
+    def wait_for_device(self):
+        ops.convert_to_numpy(self.model.trainable_variables[-1].value)
 
 
-def published(summary):
-    return PUBLISHED if summary["labels"] == 919 and not summary["simulated"] else {}
+class TimeLimit(keras.callbacks.Callback):
+    """--max-seconds, within an epoch, too."""
+
+    def __init__(self, checkpoint, max_seconds):
+        super().__init__()
+        self.checkpoint = checkpoint
+        self.max_seconds = max_seconds
+
+    def on_train_batch_begin(self, step, logs=None):
+        if is_late(self.checkpoint, self.max_seconds):
+            # fit() looks at it after the batch that begins now.
+            self.model.stop_training = True
 
 
-# ---- the command line
-
-def shared_arguments(doc, out_dir, epochs, batch_size):
-    """A parser of the arguments that both scripts take, and what adds one to each of its groups."""
-    parser = Parser(usage="%(prog)s [options]", description=doc.splitlines()[0])
-    groups = [parser.add_argument_group(name).add_argument
-              for name in ("data", "network", "training", "forest", "after training")]
-    data, network, training, _, after = groups
-    data("--data-dir", default="data", help="folder of train.mat, valid.mat, test.mat (%(default)s)")
-    data("--out-dir", default=out_dir, help=f"folder of this run ({out_dir or 'runs/MODEL'})")
-    data("--limit", type=positive, metavar="N", help="take the first N windows of each split")
-    data("--restart", action="store_true", help="discard the run in --out-dir")
-    network("--mixed-precision", dest="dtype", action="store_const", const="mixed_bfloat16",
-            help="convolution (and DanQ's dense layer) in bfloat16")
-    training("--epochs", type=positive, default=epochs, help="at most (%(default)s)")
-    training("--batch-size", type=positive, default=batch_size, help="sequences a training step (%(default)s)")
-    training("--seed", type=number(int, 0, 2 ** 32 - 1), default=1337, help="of weights, dropout, order, forest (1337)")
-    training("--checkpoint-minutes", type=number(float, 0), default=10., metavar="M", help="between checkpoints (10)")
-    training("--max-seconds", type=number(float, 0), metavar="S", help="stop training then, even mid-epoch")
-    after("--predict", metavar="FASTA", help="annotate it with the run in --out-dir, and exit")
-    after("--output", metavar="FILE", help="where --predict, --compare, --curve write")
-    after("--plot", metavar="FILE.png", help="draw --predict's ten highest labels along the first record")
-    after("--motifs", metavar="FILE.meme", help="write and draw the filters' motifs, and exit")
-    after("--test-data", metavar="DIR", help="score the run in --out-dir on its test.mat, and exit")
-    return parser, *groups
-
-
-def parse_args(argv=None):
-    parser, data, network, training, *_ = shared_arguments(__doc__, "runs/danq", EPOCHS, BATCH)
-    network("--filters", type=positive, default=FILTERS, help="motif detectors of the convolution (%(default)s)")
-    network("--lstm-units", type=number(int, 0), default=LSTM_UNITS,
-            help="of the BLSTM, each way; 0: none (%(default)s)")
-    network("--conv-activation", default="relu", choices=("relu", "linear"),
-            help="linear is what the 2018 Keras port did")
-    training("--patience", type=positive, default=PATIENCE,
-             help="epochs without a better validation loss (%(default)s)")
-    data("--make-demo-data", metavar="DIR", help="write SIMULATED data, --limit windows (4,000), and exit")
-    return parser.parse_args(argv)
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    if args.make_demo_data:
-        return make_demo_data(args.make_demo_data, args.limit or 4000, args.seed)
-    out_dir = Path(args.out_dir)
-    if args.motifs:
-        return write_motifs(out_dir, "danq.py", args.motifs)
-    if args.predict or args.test_data:
-        finished_settings(out_dir, "danq.py")
-        return (annotate if args.predict else score_elsewhere)(args, FromBits(load_model(out_dir)).predict_on_batch)
-    splits, labels = load_data(args)
-    train, valid, test = splits.values()
-    with run_folder(args, "danq.py", train.simulated, [split.source for split in splits.values()]) as finished:
-        if finished:
-            return
-        with all_devices(args.batch_size):
-            training = train_danq(args, train, valid)
-
-        print(f"[3/3] test: {test.windows:,} windows")
-        started, model = time.time(), load_model(out_dir)
-        score = FromBits(model).predict_on_batch
-        P_valid, P = (strand_mean(score, split.X, split.windows, split.strands, args.batch_size)
-                      for split in (valid, test))
-        seconds = {"training": training["seconds"], "prediction": round(time.time() - started, 2)}
-        thresholds = best_thresholds(P_valid, valid.labels(slice(valid.windows)))
-        finish_run(out_dir, *evaluate(P, test.labels(slice(test.windows)), labels, thresholds), {
-            "model": "DanQ", "data": args.data_dir, "simulated": train.simulated,
-            "limit": args.limit, "train_sequences": len(train), "test_windows": test.windows, "strands": test.strands,
-            "training": training, "seconds": seconds, "training_seconds": training["seconds_to_best"],
-            "parameters": model.count_params()})
-
-
-def score_elsewhere(args, score):
-    """Score the run in --out-dir on the test split of --test-data, labels matched by name -> out_dir/test-NAME/.
-
-    score : packed (n, 500) -> (n, K)
-    """
-    out_dir, folder = Path(args.out_dir), Path(args.test_data)
-    test, thresholds = load_split(folder, "test", packed_dir(out_dir), args.limit), trained_thresholds(out_dir)
-    labels = [label for label in load_labels(folder, test.n_labels) if label[2] in thresholds]
-    names = list(thresholds)
-    print(f"test: {folder}, {test.windows:,} windows; {len(labels)} of {len(names)} labels are there")
-    P = strand_mean(score, test.X, test.windows, test.strands, args.batch_size)
-    P, Y = P[:, [names.index(name) for _, _, name in labels]], test.labels(slice(test.windows))
-    rows, means = evaluate(P, Y[:, [column for column, _, _ in labels]], labels,
-                           [thresholds[name] for _, _, name in labels])
-    target, summary = out_dir / f"test-{Path(os.path.realpath(folder)).name}", read_json(out_dir / "summary.json")
-    for key in ("reconstruction", "subset_accuracy", "label_output"):  # of the run's own test split
-        summary.pop(key, None)
-    (target / "summary.json").unlink(missing_ok=True)
-    write_json(target / "args.json", read_json(out_dir / "args.json"))
-    finish_run(target, rows, means, summary | {
-        "data": str(folder), "limit": args.limit, "test_windows": test.windows, "strands": test.strands,
-        "simulated": summary["simulated"] or test.simulated})
-    print(f"-> {target}")
-
-
-# ==== The machinery: not needed to understand DanQ.
 # ---- errors and files
+
 
 class BadInput(Exception):
     """A fault of the input, in one line: what is wrong, where, what to do."""
@@ -464,79 +1033,74 @@ def command_line(main):
     except BadInput as error:
         message = str(error)
     except OSError as error:
-        message = f"{error.filename or 'a file'}: {error.strerror or error} (what was finished is kept)"
+        # The system's own words: disk full, permission denied, file too large.
+        reason = error.strerror or error
+        message = f"{error.filename or 'a file'}: {reason} (what was finished is kept)"
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     sys.exit(2)
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise BadInput(f"{message} (see --help)")
-
-    def parse_args(self, argv=None):
-        args = super().parse_args(argv)
-        for flag, name, suffix in (("--plot", args.plot, ".png"), ("--motifs", args.motifs, ".meme")):
-            if name and not name.endswith(suffix):
-                raise BadInput(f"{flag}: must end in {suffix}, is {name}")
-        if args.plot and not args.predict:
-            raise BadInput("--plot needs --predict FASTA")
-        return args
-
-
-def number(kind, least, most=10 ** 9):
-    """argparse type: an int or float from least to most."""
-    def numeric(text):
-        if not least <= (value := kind(text)) <= most:
-            raise argparse.ArgumentTypeError(f"must be at least {least} and at most {most:,}, is {text}")
-        return value
-    return numeric
-
-
-positive = number(int, 1)
-
-
 @contextlib.contextmanager
-def readable(path, advice="", damage=Exception):
-    """Name the file in a system error or a library's `damage`."""
+def file_faults(path, advice="", damage=Exception):
+    """Name the file in what goes wrong as it is read or written.
+
+    A system's error (disk full, permission denied) gets the file's name; an exception
+    of the kinds `damage` becomes a BadInput that calls the file damaged.
+    """
     try:
         yield
+    except BadInput:
+        raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             error.filename = error.filename or str(path)
-        elif isinstance(error, damage) and not isinstance(error, BadInput):
-            raise BadInput(f"{path} is damaged ({' '.join(str(error).split())}): {advice}") from error
-        raise
+            raise
+        # A fault of ours shall not look like one of the file's.
+        if not isinstance(error, damage):
+            raise
+        reason = " ".join(str(error).split())  # in one line
+        raise BadInput(f"{path} is damaged ({reason}): {advice}") from error
 
 
 @contextlib.contextmanager
 def new_file(path):
-    """Yield a temporary path, which becomes `path` when all went well and is removed otherwise."""
+    """Yield a temporary path, which becomes `path` when all went well.
+
+    When not, it is removed, and what `path` held before stays.
+    """
     path = Path(path)
     if path.exists() and not path.is_file():
         raise BadInput(f"{path} is a folder or a device: name a file")
+    # .p.tmp1234.tsv for p.tsv: np.savez and Keras ask for the right ending.
     temporary = path.with_name(f".{path.stem}.tmp{os.getpid()}{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with readable(path, damage=()):
+        # What the caller does with it is no damage of this file.
+        with file_faults(path, damage=()):
             yield temporary
             with open(temporary, "rb") as file:
-                os.fsync(file.fileno())  # before it takes the name
+                os.fsync(file.fileno())  # on the disk before it takes the name
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def claim(path, size):
-    """Take `size` bytes of disk before they are written: on a full disk memory maps and HDF5 crash."""
+    """Take `size` bytes of disk before they are written.
+
+    On a full disk memory maps and HDF5 would crash the process.
+    """
     with open(path, "ab") as file:
         os.posix_fallocate(file.fileno(), 0, size)
 
 
 def read_json(path, *keys):
     """The record in a file; BadInput if it lacks a key."""
-    with readable(path, "give --restart to start anew"):
+    with file_faults(path, "give --restart to start anew"):
         record = json.loads(Path(path).read_text(encoding="utf-8"))
-        return record | {key: record[key] for key in keys}
+        for key in keys:
+            record[key]  # KeyError: damaged
+        return record
 
 
 def write_json(path, record):
@@ -544,91 +1108,198 @@ def write_json(path, record):
         temporary.write_text(json.dumps(record, indent=1) + "\n")
 
 
+def read_csv(path):
+    """Rows of a .csv file as dicts of texts."""
+    with (
+        file_faults(path, "train again with --restart"),
+        open(path, newline="", encoding="utf-8") as file,
+    ):
+        return list(csv.DictReader(file))
+
+
 def write_csv(path, rows):
-    with new_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0] if rows else ())
+    # A run that knows none of the labels has an empty table.
+    columns = rows[0].keys() if rows else ()
+    with (
+        new_file(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
 
 
 def progress(total, unit="step"):
+    """A progress bar on a terminal, else nothing."""
     return keras.utils.Progbar(total, verbose=int(sys.stdout.isatty()), unit_name=unit)
 
 
 # ---- the folder of a run, and the machine
 
-OUTPUTS = ("summary.json args.json history.csv model.keras checkpoint.npz autoencoder.json encodings.part "
-           "encodings.h5 forest.npz metrics.csv").split()  # what --restart removes
-FORMAT = 2
-NO_SETTINGS = "out_dir", "output", "restart", "reuse_encodings", "checkpoint_minutes"  # leave results alone
+# All that a run writes into --out-dir, and --restart removes.
+OUTPUTS = (
+    "summary.json",
+    "args.json",
+    "history.csv",
+    "model.keras",
+    "checkpoint.npz",
+    "autoencoder.json",
+    "encodings.part",
+    "encodings.h5",
+    "forest.npz",
+    "metrics.csv",
+)
+FORMAT = 2  # of these files
+# Arguments that leave results alone: they may differ when a run goes on.
+NO_SETTINGS = ("out_dir", "output", "restart", "reuse_encodings", "checkpoint_minutes")
 
 
 @contextlib.contextmanager
-def run_folder(args, script, simulated, source, changeable=()):
-    """Hold --out-dir and record the run in args.json; yields True where it is finished already.
+def run_folder(args, script, simulated, sources, changeable=()):
+    """Hold --out-dir and record the run in args.json; yields True if it is finished.
 
-    source : state of the data;  changeable : settings that may differ from those of a run that is there
+    sources : state of each data file
+    changeable : settings that may differ from those of a run that is there
     """
     out_dir = Path(args.out_dir)
-    record, summary = out_dir / "args.json", out_dir / "summary.json"
-    settings = {key: value for key, value in vars(args).items() if key not in NO_SETTINGS} | {
-        "script": script, "code": code_hash(script), "data_dir": os.path.realpath(args.data_dir), "data_files": source}
+    settings = settings_of(args, script, sources)
     with locked(out_dir):
-        for name in OUTPUTS if args.restart else ():
-            (out_dir / name).unlink(missing_ok=True)
-        before = read_json(record, "settings")["settings"] if record.is_file() else settings
-        for key in sorted(settings.keys() | before.keys()):
-            if key not in changeable and before.get(key) != settings.get(key):
-                name, old, new = key.replace("_", "-"), before.get(key), settings.get(key)
-                raise BadInput(f"{out_dir}: its {name} was {old}, now {new}: use another --out-dir or --restart")
-        if finished := summary.is_file() and before == settings:
+        if args.restart:
+            for name in OUTPUTS:
+                (out_dir / name).unlink(missing_ok=True)
+        # A run goes on only as it began.
+        before = recorded_settings(out_dir, script) or settings
+        refuse_other_settings(out_dir, before, settings, changeable)
+        finished = (out_dir / "summary.json").is_file() and before == settings
+        if finished:
             print(f"{out_dir} is finished already (--restart trains again)")
         else:
-            for path in (summary, *out_dir.glob("test-*/summary.json")):
-                path.unlink(missing_ok=True)
-            data = "SIMULATED" if simulated else args.data_dir
-            write_json(record, {"settings": settings, "data": data, **surroundings(script)})
+            begin_run(args, out_dir, script, settings, simulated)
         yield finished
+        # All is well from here on: a finished run needs no checkpoint.
         (out_dir / "checkpoint.npz").unlink(missing_ok=True)
-        made = ", ".join(name for name in OUTPUTS if (out_dir / name).is_file())
-        print(f"+-- {out_dir}: {made}\n"
-              f"+-- next: python {sys.argv[0]} --out-dir {str(out_dir)!r} --predict seqs.fa --plot tracks.png")
+        print_made(out_dir)
+
+
+def settings_of(args, script, sources):
+    """All that decides a run's result, as it is kept in args.json."""
+    settings = {
+        "script": script,
+        "data_files": sources,
+    }
+    for key, value in vars(args).items():
+        if key not in NO_SETTINGS:
+            settings[key] = value
+    # data and ../kit/data are the same folder.
+    settings["data_dir"] = os.path.realpath(args.data_dir)
+    return settings
+
+
+def recorded_settings(out_dir, script):
+    """Those of the run that is there, or None; warns where other code began it."""
+    path = out_dir / "args.json"
+    if not path.is_file():
+        return None
+    record = read_json(path, "settings")
+    if record.get("code") != code_hash(script):
+        print(
+            f"warning: {out_dir} was begun by another version of the code; "
+            "--restart makes all of it anew"
+        )
+    return record["settings"]
+
+
+def refuse_other_settings(out_dir, before, settings, changeable):
+    for key in sorted(settings.keys() | before.keys()):
+        old = before.get(key)
+        new = settings.get(key)
+        if old != new and key not in changeable:
+            name = key.replace("_", "-")
+            raise BadInput(
+                f"{out_dir}: its {name} was {old}, now {new}: "
+                "use another --out-dir or --restart"
+            )
+
+
+def begin_run(args, out_dir, script, settings, simulated):
+    """Record a run; scores of an earlier one in this folder are outdated."""
+    (out_dir / "summary.json").unlink(missing_ok=True)
+    # What --test-data scored was the earlier run.
+    for path in out_dir.glob("test-*/summary.json"):
+        path.unlink()
+    record = {
+        "settings": settings,
+        "data": "SIMULATED" if simulated else args.data_dir,
+        "code": code_hash(script),
+    }
+    write_json(out_dir / "args.json", record | surroundings(script))
+
+
+def print_made(out_dir):
+    """The last lines of a run: its files, and what to do with them."""
+    made = [name for name in OUTPUTS if (out_dir / name).is_file()]
+    print(f"+-- {out_dir}: {', '.join(made)}")
+    print(
+        f"+-- next: python {sys.argv[0]} --out-dir {str(out_dir)!r} "
+        "--predict seqs.fa --plot tracks.png"
+    )
 
 
 @contextlib.contextmanager
 def locked(folder, wait=False):
     """Hold a folder; if another process has it, wait or BadInput."""
     folder.mkdir(parents=True, exist_ok=True)
+    how = fcntl.LOCK_EX
+    if not wait:
+        how |= fcntl.LOCK_NB
     with open(folder / ".lock", "a+") as file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.lockf(file, how)
         except OSError as error:
             file.seek(0)
-            raise BadInput(f"{folder} is in use by {file.read()}: wait, or use another --out-dir") from error
+            raise BadInput(
+                f"{folder} is in use by {file.read()}: wait, or use another --out-dir"
+            ) from error
+        # From here on it is ours. Whoever comes next reads who holds it.
         file.truncate(0)
-        print(f"process {os.getpid()} on {platform.node()}", end="", file=file, flush=True)
-        for path in folder.glob(".*.tmp*"):
+        holder = f"process {os.getpid()} on {platform.node()}"
+        print(holder, end="", file=file, flush=True)
+        for path in folder.glob(".*.tmp*"):  # what a kill left
             path.unlink()
         yield
 
 
 def code_hash(script):
-    files = [Path(__file__).resolve().with_name(name) for name in sorted({"danq.py", script})]
-    return hashlib.sha256("".join(ast.dump(ast.parse(file.read_bytes())) for file in files).encode()).hexdigest()[:16]
+    """Of both scripts' bytes, or of danq.py alone: which code made a run?"""
+    # Of the files' bytes, so that every Python gives the same hash.
+    code = hashlib.sha256()
+    for name in sorted({"danq.py", script}):
+        code.update(Path(__file__).with_name(name).read_bytes())
+    return code.hexdigest()[:16]
 
 
 def surroundings(script):
+    """Command, time, machine and versions, for args.json."""
     backend = keras.backend.backend()
-    versions = {name: sys.modules[name].__version__ for name in ("keras", backend, "numpy", "h5py", "scipy", "sklearn")}
-    return {"command": [script, *sys.argv[1:]], "started": time.strftime("%F %T %z"), "format": FORMAT,
-            "device": devices(), "backend": backend, "machine": [platform.platform(), os.cpu_count()],
-            "versions": {"python": sys.version} | versions}
+    versions = {"python": sys.version}
+    # All that may change a number.
+    for name in ("keras", backend, "numpy", "h5py", "scipy", "sklearn"):
+        versions[name] = sys.modules[name].__version__
+    return {
+        "command": [script, *sys.argv[1:]],
+        "started": time.strftime("%F %T %z"),
+        "format": FORMAT,
+        "device": devices(),
+        "backend": backend,
+        "machine": [platform.platform(), os.cpu_count()],
+        "versions": versions,
+    }
 
 
-def devices():  # the torch backend has no list
+def devices():
     try:
         return keras.distribution.list_devices()
-    except AttributeError:
+    except AttributeError:  # Keras on PyTorch has no list
         return [keras.backend.backend()]
 
 
@@ -636,11 +1307,14 @@ def devices():  # the torch backend has no list
 def all_devices(batch_size):
     """Train data-parallel over all GPUs of the machine, on JAX."""
     n = len(devices())
+    # Only JAX shares a batch among devices without more code.
     if n > 1 and keras.backend.backend() != "jax":
         print(f"one of {n} devices is used; KERAS_BACKEND=jax takes all")
     elif n > 1:
         if batch_size % n:
-            raise BadInput(f"--batch-size {batch_size} does not divide among {n} devices")
+            raise BadInput(
+                f"--batch-size {batch_size} does not divide among {n} devices"
+            )
         print(f"training on {n} devices, {batch_size // n} sequences on each")
         keras.distribution.set_distribution(keras.distribution.DataParallel())
     try:
@@ -650,38 +1324,55 @@ def all_devices(batch_size):
 
 
 def peak_memory():
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)  # GB
+    """Of this process, in GB."""
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(kilobytes / 1e6, 2)
 
 
 def finished_settings(out_dir, script=None):
-    if not (Path(out_dir) / "summary.json").is_file():
-        raise BadInput(f"{out_dir} holds no finished run (no summary.json): train first")
-    record = read_json(Path(out_dir) / "args.json", "settings")
+    """Settings of a finished run; BadInput where it is none, or another script's."""
+    out_dir = Path(out_dir)
+    if not (out_dir / "summary.json").is_file():
+        raise BadInput(
+            f"{out_dir} holds no finished run (no summary.json): train first"
+        )
+    # It was written before training, so it is there.
+    record = read_json(out_dir / "args.json", "settings")
     settings = record["settings"]
     if record.get("format") != FORMAT:
-        raise BadInput(f"{out_dir} was made by another version of this kit: train again with --restart")
+        raise BadInput(
+            f"{out_dir} was made by another version of this kit: "
+            "train again with --restart"
+        )
     if script not in (None, settings["script"]):
-        raise BadInput(f"{out_dir} holds a run of {settings['script']}: give it to that script")
+        raise BadInput(
+            f"{out_dir} holds a run of {settings['script']}: give it to that script"
+        )
     return settings
 
 
-def trained_thresholds(out_dir):
-    path, n = out_dir / "metrics.csv", read_json(out_dir / "summary.json", "labels")["labels"]
-    with readable(path, "train again with --restart"), open(path, newline="", encoding="utf-8") as file:
-        thresholds = {row["name"]: float(row["threshold"]) for row in csv.DictReader(file)}
-        if len(thresholds) != n:
-            raise ValueError(f"it has {len(thresholds)} rows, not {n}")
-        return thresholds
+def read_metrics(out_dir):
+    """Rows of a finished run's metrics.csv, as texts; BadInput where some are gone."""
+    path = Path(out_dir) / "metrics.csv"
+    n = read_json(Path(out_dir) / "summary.json", "labels")["labels"]
+    rows = read_csv(path)
+    with file_faults(path, "train again with --restart"):
+        for row in rows:
+            float(row["threshold"])  # a ValueError: damaged
+        # A cut file has fewer labels than the summary says.
+        if len({row["name"] for row in rows}) != n:
+            raise ValueError(f"it has {len(rows)} rows, not {n}")
+    return rows
 
 
 def load_model(out_dir):
     """model.keras, in Keras' safe mode: it cannot run code."""
     path = Path(out_dir) / "model.keras"
-    with readable(path, "train again with --restart"):
+    with file_faults(path, "train again with --restart"):
         return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
-# ---- data: .mat -> packed bits -> batches
+# ---- data: .mat -> packed bits
 
 TILE = 256 << 20  # bytes of a .mat read at a time, and the largest HDF5 chunk
 
@@ -690,10 +1381,13 @@ TILE = 256 << 20  # bytes of a .mat read at a time, and the largest HDF5 chunk
 class Split:
     """One split of a data set, packed into bits; its rows are sequences.
 
-    X : (n, 500) uint8, np.packbits of the one-hot (1000, 4);  Y : (n, ceil(K / 8)) uint8; memory maps
-    windows : rows to score: n, or n / 2 with `strands`, when the other half are their reverse complements
+    X : (n, 500) uint8, np.packbits of the one-hot (1000, 4); a memory map
+    Y : (n, ceil(K / 8)) uint8, np.packbits of the labels; a memory map
+    windows : rows to score: n, or n / 2 with `strands`
+    strands : row windows + i is the reverse complement of row i
     source : state of the file it was packed from
     """
+
     X: np.ndarray
     Y: np.ndarray
     n_labels: int
@@ -709,123 +1403,191 @@ class Split:
         return self.X[rows], self.Y[rows]
 
     def labels(self, rows=slice(None)):
+        """(rows, K) uint8, 0 and 1."""
         return np.unpackbits(self.Y[rows], axis=1, count=self.n_labels)
+
+    def window_labels(self):
+        """Those of the rows to score, (windows, K)."""
+        return self.labels(slice(self.windows))
 
 
 def onehot(bits):
-    """One-hot (n, 1000, 4) uint8 of packed (n, 500), columns A, G, C, T; an N is all zeros."""
+    """Packed (n, 500) -> one-hot (n, 1000, 4) uint8, columns A, G, C, T.
+
+    An unknown base, N, is all zeros.
+    """
     return np.unpackbits(bits, axis=1).reshape(-1, LENGTH, 4)
 
 
 def packed(X):
+    """One-hot (n, 1000, 4) -> packed (n, 500): two bases a byte."""
     return np.packbits(X.reshape(len(X), -1), axis=1)
 
 
 def reverse_complement(X):
-    """Of one-hot (n, length, 4): in the order A, G, C, T it reverses both axes."""
+    """Of one-hot (n, length, 4).
+
+    In the order A, G, C, T the complement of column i is column 3 - i, so reading both
+    axes backwards does it: GATT -> AATC.
+    """
     return X[:, ::-1, ::-1]
 
 
-class Batches(keras.utils.PyDataset):
-    """Split.batch of each step from `first` on, in an order that is a pure function of (seed, epoch), or the file's."""
-
-    def __init__(self, split, batch_size, seed=None, epoch=0):
-        super().__init__(workers=2)  # with one, TensorFlow may idle as an epoch ends
-        self.split, self.batch_size, self.first, n = split, batch_size, 0, len(split)
-        self.order = np.arange(n) if seed is None else np.random.default_rng([seed, epoch]).permutation(n)
-        if shared := keras.distribution.distribution():  # every device gets as many: a few rows stay out
-            self.order = self.order[:n - n % shared.num_model_replicas]
-
-    def __len__(self):
-        return -(-len(self.order) // self.batch_size) - self.first
-
-    def __getitem__(self, step):
-        start = (self.first + step) * self.batch_size
-        return self.split.batch(self.order[start:start + self.batch_size])
-
-
 def packed_dir(out_dir):
-    """packed/ beside a run's folder (resolve() raises at a loop of links)."""
+    """packed/ beside a run's folder."""
+    # realpath, as Path.resolve() raises at a loop of links
     return Path(os.path.realpath(out_dir)).parent / "packed"
 
 
 def load_data(args):
     """The splits {"train", "valid", "test"} and the label table of --data-dir."""
-    print(f"Keras on {keras.backend.backend()}: {', '.join(devices())}\ndata: {args.data_dir}")
-    splits = {name: load_split(args.data_dir, name, packed_dir(args.out_dir), args.limit) for name in SPLITS}
-    counts = {name: split.n_labels for name, split in splits.items()}
+    print(f"Keras on {keras.backend.backend()}: {', '.join(devices())}")
+    print(f"data: {args.data_dir}")
+    splits = {}
+    counts = {}
+    for name in SPLITS:
+        splits[name] = load_split(
+            args.data_dir, name, packed_dir(args.out_dir), args.limit
+        )
+        counts[name] = splits[name].n_labels
+    # The network has one output for each label, whatever the split.
     if len(set(counts.values())) > 1:
-        raise BadInput(f"{args.data_dir}: the splits differ in their number of labels: {counts}")
+        raise BadInput(
+            f"{args.data_dir}: the splits differ in their number of labels: {counts}"
+        )
     simulated = any(split.simulated for split in splits.values())
     if simulated:
         print("SIMULATED data: numbers from it say nothing about real DNA")
     for name, split in splits.items():
+        # One simulated file makes all of it simulated.
         split.simulated = simulated
-        print(f"  {name}: {len(split):,} sequences x {split.n_labels} labels, "
-              + (f"{split.windows:,} windows, both strands" if split.strands else
-                 "strands not averaged: its halves are NOT reverse complements"))
+        print_split(name, split)
     return splits, load_labels(args.data_dir, counts["train"])
 
 
+def print_split(name, split):
+    windows = "strands not averaged: its halves are NOT reverse complements"
+    if split.strands:
+        windows = f"{split.windows:,} windows, both strands"
+    print(f"  {name}: {len(split):,} sequences x {split.n_labels} labels, {windows}")
+
+
 def load_labels(data_dir, n_labels):
-    """Label table [(column, assay, name)] from labels.tsv; else DeepSEA's assays at K = 919; else one."""
+    """Label table [(column, assay, name)] from labels.tsv.
+
+    Without that file 919 labels have DeepSEA's assays, others one assay, "labels".
+    """
     path = Path(data_dir) / "labels.tsv"
     if not path.is_file():
         assays = DEEPSEA_ASSAYS if n_labels == 919 else ["labels"] * n_labels
         return [(i, assay, f"label_{i}") for i, assay in enumerate(assays)]
-    rows = [line.split("\t") for line in path.read_text("utf-8", "replace").splitlines()]
-    if [row[0] for row in rows] != ["column", *map(str, range(n_labels))] or any(len(row) != 3 for row in rows):
-        raise BadInput(f"{path} must have the columns column, assay, name (tabs between) and {n_labels} rows in order")
-    names = [row[2] for row in rows[1:]]
-    return [(int(column), assay, f"{name}|{column}" if names.count(name) > 1 else name)
-            for column, assay, name in rows[1:]]
+    lines = path.read_text("utf-8", "replace").splitlines()
+    rows = [line.split("\t") for line in lines]
+    numbers = [row[0] for row in rows]
+    # The first column: its title, then 0, 1, 2, ...
+    in_order = numbers == ["column", *map(str, range(n_labels))]
+    if not in_order or any(len(row) != 3 for row in rows):
+        raise BadInput(
+            f"{path} must have the columns column, assay, name (tabs between) "
+            f"and {n_labels} rows in order"
+        )
+    names = [row[2] for row in rows]
+    labels = []
+    for column, assay, name in rows[1:]:
+        # Results are matched by name, so each name must be unique.
+        if names.count(name) > 1:
+            name = f"{name}|{column}"
+        labels.append((int(column), assay, name))
+    return labels
 
 
 def load_split(data_dir, name, folder, limit=None):
-    """The Split `name` of data_dir, its first `limit` windows, from a packed copy below `folder`.
+    """The Split `name` of data_dir, its first `limit` windows.
 
-    The copy is made where the source is new; BadInput where that is missing, broken, misshapen or not 0/1.
+    It is a packed copy below `folder`, made where the source is new. BadInput where
+    that is missing, broken, misshapen or not 0/1.
     """
-    path, home = Path(data_dir) / f"{name}.mat", os.path.realpath(data_dir)
-    copy = f"{Path(home).name}-{hashlib.sha256(home.encode()).hexdigest()[:8]}" + (f"-first{limit}" if limit else "")
-    files = [Path(folder) / copy / f"{name}{end}" for end in (".json", "_X.npy", "_Y.npy")]
+    path = Path(data_dir) / f"{name}.mat"
     if not path.is_file():
-        raise BadInput(f"{path} is missing, one of train.mat, valid.mat, test.mat: --make-demo-data DIR makes some")
+        raise BadInput(
+            f"{path} is missing, one of train.mat, valid.mat, test.mat: "
+            "--make-demo-data DIR makes some"
+        )
+    # Copies of data folders of the same name must not meet.
+    home = os.path.realpath(data_dir)
+    copy = f"{Path(home).name}-{hashlib.sha256(home.encode()).hexdigest()[:8]}"
+    if limit:
+        copy += f"-first{limit}"
+    target = Path(folder) / copy
+    files = [target / f"{name}{end}" for end in (".json", "_X.npy", "_Y.npy")]
     source = f"{os.path.realpath(path)}, {file_state(path)}"
-    if split := open_packed(files, source):
+    # The usual case, and it needs no lock: the copy is there.
+    split = open_packed(files, source)
+    if split:
         return split
-    with locked(files[0].parent, wait=True):
-        return open_packed(files, source) or pack_split(path, name, files, source, limit)
+    with locked(target, wait=True):
+        split = open_packed(files, source)  # another process may have made it
+        if split:
+            return split
+        return pack_split(path, name, files, source, limit)
 
 
 def file_state(path):
+    # Size and time of change: the content of 18 GB is not read for this.
     stat = os.stat(path)
     return f"{stat.st_size} bytes of {stat.st_mtime_ns}"
 
 
 def open_packed(files, source):
+    """The Split in three files, or None where they are not an intact copy of source."""
+    note, bases, labels = files
     with contextlib.suppress(Exception):
-        facts, X, Y = json.loads(files[0].read_text()), *(np.load(file, mmap_mode="r") for file in files[1:])
+        facts = json.loads(note.read_text())
+        # Memory maps: the system reads only the pages that are asked for.
+        X = np.load(bases, mmap_mode="r")
+        Y = np.load(labels, mmap_mode="r")
         if facts["source"] == source and len(X) == len(Y):
-            rows = facts["windows"] * (1 + facts["strands"])
+            rows = facts["windows"]
+            if facts["strands"]:
+                rows *= 2
             return Split(X[:rows], Y[:rows], **facts)
+    return None
 
 
 def pack_split(path, name, files, source, limit):
     """Pack one .mat into two .npy files, and a note that is written last."""
-    keys = f"{name}xdata", f"{name}data"
-    files[0].unlink(missing_ok=True)
-    with open_mat(path, keys) as (X, Y, simulated), new_file(files[1]) as bases, new_file(files[2]) as labels:
+    note, bases, labels = files
+    # Without its note the old copy counts as not made.
+    note.unlink(missing_ok=True)
+    # DeepSEA's names: trainxdata holds the bases, traindata the labels.
+    keys = (f"{name}xdata", f"{name}data")
+    with (
+        open_mat(path, keys) as (X, Y, simulated),
+        new_file(bases) as new_bases,
+        new_file(labels) as new_labels,
+    ):
         check_layout(path, keys, X, Y)
-        K, n = Y.shape
-        ranges = [(0, limit), (n // 2, n // 2 + limit)] if limit and limit < n // 2 else [(0, n)]
-        pack_array(X, ranges, bases, f"{path}: {keys[0]}")
-        pack_array(Y, ranges, labels, f"{path}: {keys[1]}")
-    X, Y = (np.load(file, mmap_mode="r") for file in files[1:])
+        n_labels, n = Y.shape
+        ranges = [(0, n)]
+        if limit and limit < n // 2:
+            # Windows 0..limit, and their other strands in the second half.
+            ranges = [(0, limit), (n // 2, n // 2 + limit)]
+        pack_array(X, ranges, new_bases, f"{path}: {keys[0]}")
+        pack_array(Y, ranges, new_labels, f"{path}: {keys[1]}")
+    X = np.load(bases, mmap_mode="r")
+    Y = np.load(labels, mmap_mode="r")
+    # DeepSEA's files hold both strands, but nothing in them says so.
     strands = have_strands(X, Y)
-    write_json(files[0], {"source": source, "n_labels": K, "windows": len(X) // 2 if strands else min(n, limit or n),
-                          "strands": strands, "simulated": simulated})
-    print(f"packed {path}: {len(X):,} of {n:,} sequences -> {files[0].parent}")
+    windows = len(X) // 2 if strands else min(n, limit or n)
+    facts = {
+        "source": source,
+        "n_labels": n_labels,
+        "windows": windows,
+        "strands": strands,
+        "simulated": simulated,
+    }
+    write_json(note, facts)
+    print(f"packed {path}: {len(X):,} of {n:,} sequences -> {note.parent}")
     return open_packed(files, source)
 
 
@@ -833,241 +1595,456 @@ def pack_split(path, name, files, source, limit):
 def open_mat(path, keys):
     """Yield the array of each key, or None, and whether they are simulated.
 
-    MATLAB v7.3 is HDF5, with axes reversed; v5, at most 2 GB, is read at once and reversed here.
+    MATLAB v7.3 is HDF5, with axes reversed: (1000, 4, N) and (K, N). MATLAB v5, at most
+    2 GB, is read at once and reversed here.
     """
-    with readable(path, "it must be a complete MATLAB v5 or v7.3 file: copy it again"):
+    advice = "it must be a complete MATLAB v5 or v7.3 file: copy it again"
+    with file_faults(path, advice):
         if h5py.is_hdf5(path):
             with h5py.File(path) as mat:
                 yield *map(mat.get, keys), "simulated" in mat
         else:
             mat = scipy.io.loadmat(path, variable_names=[*keys, "simulated"])
-            yield *(mat[key].T if key in mat else None for key in keys), "simulated" in mat
+            arrays = [mat[key].T if key in mat else None for key in keys]
+            yield *arrays, "simulated" in mat
 
 
-def check_layout(path, keys, X, *Y):
-    for key, array in zip(keys, (X, *Y)):
+def check_layout(path, keys, X, Y=None):
+    """BadInput unless X is (1000, 4, N) and Y (K, N), in chunks of at most TILE bytes.
+
+    keys : names of the variables, of X and, where there is one, of Y
+    """
+    arrays = [X, Y][: len(keys)]
+    for key, array in zip(keys, arrays, strict=True):
+        # None where the variable is missing; a group in HDF5 has no shape either.
         if not hasattr(array, "shape"):
-            raise BadInput(f"{path} has no variable {key}: it must hold {' and '.join(keys)}")
+            raise BadInput(
+                f"{path} has no variable {key}: it must hold {' and '.join(keys)}"
+            )
         N = X.shape[-1]
-        if 0 in array.shape or array.shape != ((LENGTH, 4, N) if array is X else (*array.shape[:1], N)):
-            raise BadInput(f"{path}: {key} has shape {array.shape} in HDF5 order, with {N} sequences; bases must be "
-                           f"({LENGTH}, 4, N), labels (K, N)")
-        if math.prod(getattr(array, "chunks", None) or [0]) * array.dtype.itemsize > TILE:
-            raise BadInput(f"{path}: {key} has too large HDF5 chunks: "
-                           f"h5repack -l CHUNK={'x'.join(map(str, array.shape[:-1]))}x256 IN OUT makes small ones")
+        shape = (LENGTH, 4, N)
+        if array is Y:
+            shape = (*Y.shape[:1], N)
+        if array.shape != shape or 0 in shape:
+            raise BadInput(
+                f"{path}: {key} has shape {array.shape} in HDF5 order, with {N} "
+                f"sequences; bases must be ({LENGTH}, 4, N), labels (K, N)"
+            )
+        # HDF5 reads a chunk whole, however little of it is asked for.
+        chunk = getattr(array, "chunks", None) or [0]  # not every array has chunks
+        if math.prod(chunk) * array.dtype.itemsize > TILE:
+            small = "x".join(map(str, array.shape[:-1]))
+            raise BadInput(
+                f"{path}: {key} has too large HDF5 chunks: "
+                f"h5repack -l CHUNK={small}x256 IN OUT makes small ones"
+            )
 
 
 def pack_array(source, ranges, path, where):
-    """Stream ranges of sequences of source, (1000, 4, N) or (K, N), to a packed .npy (n, bytes).
+    """Stream sequences of source, (1000, 4, N) or (K, N), to a packed .npy (n, bytes).
 
-    A tile holds entire HDF5 chunks, as many as fit in TILE bytes, so that each is read once.
+    ranges : [(first, last)] of the sequences
+    where : what an error calls the source
+    A tile is read at a time: whole HDF5 chunks, so that each is decompressed once, and
+    as many as fit in TILE bytes.
     """
-    height, bits = source.shape[0], math.prod(source.shape[1:-1])  # of a sequence in a row: 4 or 1
-    chunks, cell = getattr(source, "chunks", None) or (height, 1), bits * source.dtype.itemsize
-    rows = min(height, max(1, TILE // (chunks[0] * chunks[-1] * cell)) * chunks[0])
-    columns = max(1, TILE // (rows * chunks[-1] * cell)) * chunks[-1]
+    height = source.shape[0]  # 1000 or K
+    bits = math.prod(source.shape[1:-1])  # of a sequence in each of these: 4 or 1
     n = sum(last - first for first, last in ranges)
-    np.lib.format.open_memmap(path, "w+", np.uint8, (n, -(-height * bits // 8)))
+    # An .npy of zeros, and its bytes on the disk.
+    np.lib.format.open_memmap(path, "w+", np.uint8, (n, math.ceil(height * bits / 8)))
     claim(path, os.path.getsize(path))
-    done, bar = 0, progress(n)
+
+    # Tile by tile, down a column of tiles and then to the next one.
+    rows, columns = tile_shape(source, height, bits)
+    done = 0
+    bar = progress(n)
     for first, last in ranges:
         for column in range(first, last, columns):
             stop = min(column + columns, last)
             for row in range(0, height, rows):
-                tile = source[row:row + rows, ..., column:stop]
-                add_bits(path, done, row * bits, as_bits(tile, where, row, column).reshape(-1, stop - column))
+                tile = source[row : row + rows, ..., column:stop]
+                tile = as_bits(tile, where, row, column)
+                add_bits(path, done, row * bits, tile.reshape(-1, stop - column))
             done += stop - column
             bar.update(done)
 
 
+def tile_shape(source, height, bits):
+    """Rows and sequences of a tile.
+
+    Example: labels (919, 4_400_000) of a byte in chunks of (100, 10_000), TILE 256 MB.
+    268 chunks of 1 MB fit. One below the other, 919 rows need 10 of them; so a tile
+    has all 919 rows, and 26 such columns side by side: 260_000 sequences.
+    """
+    chunks = getattr(source, "chunks", None) or (height, 1)
+    cell = bits * source.dtype.itemsize  # bytes
+    below = max(1, TILE // (chunks[0] * chunks[-1] * cell))
+    rows = min(height, below * chunks[0])
+    beside = max(1, TILE // (rows * chunks[-1] * cell))
+    return rows, beside * chunks[-1]
+
+
 def as_bits(tile, where, row, column):
-    """A tile, from (row, column) of an array on, as uint8."""
+    """A tile as uint8; BadInput where it holds more than 0 and 1.
+
+    row, column : where the tile begins in its array
+    """
+    # Most files hold bytes: then one look at the maximum is enough.
     if tile.dtype.kind not in "bu" or tile.max() > 1:
-        for at in np.argwhere((tile != 0) & (tile != 1))[:1]:
-            raise BadInput(f"{where} must hold 0 and 1 only, not {tile[tuple(at)]} (row {row + at[0]}, sequence "
-                           f"{column + at[-1]})")
+        # Floats are fine as long as they are 0 and 1, as MATLAB saves them.
+        wrong = np.argwhere((tile != 0) & (tile != 1))
+        if len(wrong):
+            at = wrong[0]
+            raise BadInput(
+                f"{where} must hold 0 and 1 only, not {tile[tuple(at)]} "
+                f"(row {row + at[0]}, sequence {column + at[-1]})"
+            )
     return tile.astype(np.uint8, copy=False)
 
 
 def add_bits(path, row, bit, tile, block=50_000):
-    """Set a 0/1 tile (bits, n) in a packed .npy of zeros: its columns are rows, from `row` and `bit` on."""
-    first = bit // 8
-    packed = np.zeros((-(-(bit % 8 + len(tile)) // 8), tile.shape[1]), np.uint8)
-    for i, bits in enumerate(tile, bit % 8):  # np.packbits takes four times as long
-        packed[i // 8] |= bits << (7 - i % 8)
-    for i in range(0, tile.shape[1], block):
-        out, part = np.load(path, mmap_mode="r+"), packed[:, i:i + block].T  # mapped anew: old pages are let go
-        out[row + i:row + i + len(part), first:first + len(packed)] |= part  # or: a byte may belong to two tiles
+    """Set a 0/1 tile (bits, n) in a packed .npy of zeros.
+
+    The tile's column j becomes bits bit, bit + 1, ... of row `row + j`.
+    Example, bit 6 and a column 1, 0, 1: the row's bits 6, 7, 8, which are the bytes
+    00000010 and 10000000.
+    """
+    first_byte = bit // 8
+    before = bit % 8  # bits of the first byte that belong to the tile above
+    # Bytes of a row that the tile touches.
+    n_bytes = math.ceil((before + len(tile)) / 8)
+    packed = np.zeros((n_bytes, tile.shape[1]), np.uint8)
+    for i, ones in enumerate(tile, before):
+        packed[i // 8] |= ones << (7 - i % 8)  # np.packbits takes four times as long
+    # A transposed block is small; transposed at once, all would be in memory twice.
+    for start in range(0, tile.shape[1], block):
+        part = packed[:, start : start + block].T
+        first = row + start
+        # Mapped anew for each block: the pages written before are let go.
+        out = np.load(path, mmap_mode="r+")
+        # "or", as a byte may belong to two tiles
+        out[first : first + len(part), first_byte : first_byte + n_bytes] |= part
 
 
 def have_strands(X, Y):
+    """Is the second half the reverse complements of the first, on 1,000 rows?"""
     half = len(X) // 2
+    # Of an odd number of rows there are no halves.
+    if not half or len(X) % 2:
+        return False
     rows = even_sample(half, 1000)
+    # The other strand of row i is row half + i, if it is there.
     mates = rows + half
-    return bool(half and len(X) % 2 == 0 and (reverse_complement(onehot(X[rows])) == onehot(X[mates])).all()
-                and (Y[rows] == Y[mates]).all())
+    same_bases = reverse_complement(onehot(X[rows])) == onehot(X[mates])
+    same_labels = Y[rows] == Y[mates]
+    return bool(same_bases.all() and same_labels.all())
 
 
 def even_sample(n, sample):
+    """At most `sample` of the numbers 0..n-1, evenly spread."""
     return np.unique(np.linspace(0, n - 1, min(sample, n)).astype(int))
 
 
 # ---- annotating new sequences
 
-IUPAC = "A:A C:C G:G T:T U:T R:AG Y:CT S:CG W:AT K:GT M:AC B:CGT D:AGT H:ACT V:ACG N: -: .:"
+# Each letter and the bases that it stands for.
+IUPAC = (
+    "A:A C:C G:G T:T U:T R:AG Y:CT S:CG W:AT K:GT M:AC B:CGT D:AGT H:ACT V:ACG N: -: .:"
+)
 STEP = 200  # bases between windows of a long record: DeepSEA's bin
 
 
 def annotate(args, score):
-    """Write score(packed (n, 500)) -> (n, K) of --predict's windows, over both strands, to --output, a TSV."""
-    names = trained_thresholds(Path(args.out_dir))
-    fasta, output, done, bar = args.predict, args.output or "predictions.tsv", 0, progress(None, "window")
+    """Write the scores of --predict's windows to --output, a TSV.
+
+    score : packed (n, 500) -> (n, K); both strands are scored and averaged
+    """
+    fasta = args.predict
+    output = args.output or "predictions.tsv"
+    names = [row["name"] for row in read_metrics(args.out_dir)]
+    # A generator: a genome is never in memory at once.
     windows = fasta_windows(fasta)
+    done = 0
+    bar = progress(None, "window")
     with new_file(output) as temporary, open(temporary, "w", encoding="utf-8") as file:
         print("record", "start", "end", "padded", *names, sep="\t", file=file)
-        while batch := list(itertools.islice(windows, args.batch_size)):
+        while True:
+            batch = list(itertools.islice(windows, args.batch_size))
+            if not batch:
+                break
             X = letters_to_onehot(batch, fasta)
-            for window, P in zip(batch, (score(packed(X)) + score(packed(reverse_complement(X)))) / 2):
-                print(*window[:3], int(window[3]), *(f"{p:.6g}" for p in P), sep="\t", file=file)
+            # Which strand a sequence was written down from says nothing.
+            P = (score(packed(X)) + score(packed(reverse_complement(X)))) / 2
+            for window, p in zip(batch, P, strict=True):
+                record, start, end, padded, _ = window
+                scores = [f"{x:.6g}" for x in p]
+                line = (record, start, end, int(padded), *scores)
+                print(*line, sep="\t", file=file)
             done += len(batch)
             bar.update(done)
+        # An empty table would look like a result.
         if not done:
             raise BadInput(f"{fasta} holds no sequence")
         bar.update(done, finalize=True)
     print(f"{done:,} windows -> {output}")
     if args.plot:
-        draw_tracks(output, read_json(Path(args.out_dir) / "summary.json", "simulated")["simulated"], args.plot)
+        summary = read_json(Path(args.out_dir) / "summary.json", "simulated")
+        draw_tracks(output, summary["simulated"], args.plot)
 
 
 def draw_tracks(predictions, simulated, path):
-    """The ten highest labels along the first record of annotate's file, its first 5,000 windows."""
+    """The ten highest labels along the first record of annotate's file.
+
+    Of its windows the first 5,000.
+    """
+    # Windows are drawn at their middles, which the labels speak of.
+    middles = []
+    scores = []
     with open(predictions, encoding="utf-8") as file:
         names = next(file).rstrip("\n").split("\t")[4:]
-        rows = [line.split("\t", 4) for line in itertools.islice(file, 5000)]
-    n = [*(row[1] for row in rows[1:]), "0"].index("0") + 1  # where the next record starts
-    middle = [(int(start) + int(end)) / 2 for _, start, end, *_ in rows[:n]]
-    P = np.loadtxt([row[4] for row in rows[:n]], ndmin=2)
+        for line in itertools.islice(file, 5000):
+            record, start, end, _, numbers = line.split("\t", 4)
+            if middles and start == "0":  # the next record
+                break
+            first_record = record
+            middles.append((int(start) + int(end)) / 2)
+            scores.append(numbers)
+    # (windows, K)
+    P = np.loadtxt(scores, ndmin=2)
+    # Of each label its best window; of the labels the ten best.
     highest = np.argsort(-P.max(0))[:10]
-    figure, axes = subplots(len(highest), figsize=(12, 1 + .6 * len(highest)), sharex=True, squeeze=False)
-    for axis, label in zip(axes[:, 0], highest):
-        axis.fill_between(middle, P[:, label], step="mid", alpha=.5)
-        axis.plot(middle, P[:, label], ".k")
+    size = (12, 1 + 0.6 * len(highest))
+    figure, axes = subplots(len(highest), figsize=size, sharex=True, squeeze=False)
+    # One narrow panel a label, all on one scale.
+    for axis, label in zip(axes[:, 0], highest, strict=True):
+        axis.fill_between(middles, P[:, label], step="mid", alpha=0.5)
+        axis.plot(middles, P[:, label], ".k")
         axis.set(ylim=(0, 1))
         axis.set_ylabel(names[label], rotation=0, ha="right", va="center")
-    axis.set_xlabel(f"base of {rows[0][0]}; probability of each label at the middle of each window")
+    axis.set_xlabel(
+        f"base of {first_record}; "
+        "probability of each label at the middle of each window"
+    )
     save_figure(figure, path, simulated)
 
 
 def fasta_windows(path, step=STEP):
-    """Yield (record, start, end, padded, 1,000 letters) over a FASTA file, plain or gzip, a record in memory.
+    """Yield (record, start, end, padded, 1,000 letters) over a FASTA file.
 
-    Long records are tiled, a last window flush with the end; short ones are centred in N and flagged as padded. start
-    and end are 0-based, half-open.
+    Plain or gzip; one record is in memory at a time. start and end are 0-based,
+    half-open. Short records are centred in N and flagged as padded.
     """
-    name, letters = None, bytearray()
-    for line in itertools.chain(fasta_lines(path), [b">"]):  # ends the last record
+    for name, letters in fasta_records(path):
+        n = len(letters)
+        for start in window_starts(n, step):
+            window = letters[start : start + LENGTH].center(LENGTH, b"N")
+            yield name, start, min(start + LENGTH, n), n < LENGTH, window
+
+
+def window_starts(n, step):
+    """Of windows over a record of n letters, the last one flush with its end.
+
+    Example, n = 1,450 and step 200: 0, 200, 400 and 450.
+    """
+    if not n:
+        return []
+    # range() ends before n - LENGTH, which the last window takes in any case.
+    return [*range(0, n - LENGTH, step), max(0, n - LENGTH)]
+
+
+def fasta_records(path):
+    """Yield (name, letters) of a FASTA file, upper case, without white space."""
+    name = None
+    letters = bytearray()
+    for line in fasta_lines(path):
         if line.startswith(b">"):
-            n = len(letters)
-            for start in [*range(0, n - LENGTH, step), max(0, n - LENGTH)] if n else ():
-                window = bytes(letters[start:start + LENGTH].center(LENGTH, b"N"))
-                yield name, start, min(start + LENGTH, n), n < LENGTH, window
-            name = (line[1:].split() or [b"unnamed"])[0].decode(errors="replace").replace("\0", "?")
+            if name is not None:
+                yield name, bytes(letters)
+            # A record's name is the header's first word.
+            words = line[1:].split() or [b"unnamed"]
+            name = words[0].decode(errors="replace").replace("\0", "?")
             letters = bytearray()
-        elif name is None and line.strip():
-            raise BadInput(f"{path} is not FASTA: a record starts with a line that begins with >")
-        else:
+        elif name is not None:
             letters += line.translate(None, b" \t\r\n").upper()
+        elif line.strip():
+            raise BadInput(
+                f"{path} is not FASTA: a record starts with a line that begins with >"
+            )
+    if name is not None:
+        yield name, bytes(letters)
 
 
 def fasta_lines(path):
-    with readable(path, "copy it again"), open(path, "rb") as file:
-        unzipped = gzip.open(file) if file.peek(2).startswith(b"\x1f\x8b") else file
+    """Lines of a file, plain or gzip; of a very long line a megabyte at a time."""
+    with file_faults(path, "copy it again"), open(path, "rb") as file:
+        # By its first two bytes, whatever the file is called.
+        is_gzip = file.peek(2).startswith(b"\x1f\x8b")
+        unzipped = gzip.open(file) if is_gzip else file
         yield from iter(lambda: unzipped.readline(1 << 20), b"")
 
 
 def letters_to_onehot(windows, path):
-    """One-hot (n, 1000, 4) uint8 of fasta_windows: IUPAC codes set several bases, N none."""
-    table = np.full((256, 4), 2, np.uint8)
-    for letter, _, *bases in IUPAC.split():
+    """One-hot (n, 1000, 4) uint8 of fasta_windows.
+
+    An IUPAC code sets several bases, N none.
+    """
+    unknown = 2
+    # A row for each byte that a letter may be.
+    table = np.full((256, 4), unknown, np.uint8)
+    for entry in IUPAC.split():
+        letter, bases = entry.split(":")
         table[ord(letter)] = [base in bases for base in BASES]
-    X = table[np.frombuffer(b"".join(window[-1] for window in windows), np.uint8)].reshape(-1, LENGTH, 4)
-    for row, column in np.argwhere(X[..., 0] > 1)[:1]:
+    # All windows in one string: one look-up for all of them.
+    letters = b"".join(window[-1] for window in windows)
+    X = table[np.frombuffer(letters, np.uint8)].reshape(-1, LENGTH, 4)
+    wrong = np.argwhere(X[..., 0] == unknown)
+    if len(wrong):
+        row, column = wrong[0]
         name, start, end, _, letters = windows[row]
-        base = start + column - (LENGTH - (end - start)) // 2 + 1
-        raise BadInput(f"{path}: record {name} holds {chr(letters[column])!r} at base {base}: not DNA")
+        # Where the letters begin in a padded window.
+        padding = (LENGTH - (end - start)) // 2
+        base = start + column - padding + 1  # counted from 1
+        raise BadInput(
+            f"{path}: record {name} holds {chr(letters[column])!r} at base {base}: "
+            "not DNA"
+        )
     return X
 
 
 # ---- motifs and figures
 
-LETTERS, COLOURS = "ACGT", ("#009e73", "#0072b2", "#e69f00", "#d55e00")  # told apart by the colour-blind, too
+LETTERS = "ACGT"  # the order of motif files
+COLOURS = ("#009e73", "#0072b2", "#e69f00", "#d55e00")  # told apart by the colour-blind
 
 
 def write_motifs(folder, script, path):
-    """Write a run's filters as position weight matrices, in MEME's format; draw the most informative.
+    """Write a run's filters as position weight matrices, in MEME's format.
 
-    A filter's sites: its best matches in test windows where it answers more than half its highest (Quang & Xie 2016).
+    A filter's sites: its best matches in test windows where it answers more than half
+    its highest (Quang & Xie 2016). The most informative are drawn as logos, too.
     """
-    settings, model = finished_settings(folder, script), load_model(folder)
+    settings = finished_settings(folder, script)
+    model = load_model(folder)
     if "motif_scan" not in [layer.name for layer in model.layers]:
-        raise BadInput(f"{folder} has no convolution that scans for motifs: give a run that has one")
-    test = load_split(settings["data_dir"], "test", packed_dir(folder), settings["limit"])
-    counts, sites, background = count_sites(model.get_layer("motif_scan"), model, test, settings["batch_size"])
+        raise BadInput(
+            f"{folder} has no convolution that scans for motifs: "
+            "give a run that has one"
+        )
+    scan = model.get_layer("motif_scan")
+    test = load_split(
+        settings["data_dir"], "test", packed_dir(folder), settings["limit"]
+    )
+    counts, sites, background = count_sites(scan, model, test, settings["batch_size"])
+    # One more site, of the background's shares, so that no probability is 0.
     P = (counts + background) / (counts.sum(-1, keepdims=True) + 1)
+    # Information of each position: 0 bits where the bases are as everywhere.
     bits = (P * np.log2(P / background)).sum(-1)  # (filters, width)
     order = [i for i in np.argsort(-bits.sum(1)) if sites[i]]
+    prefix = "SIMULATED_" if test.simulated else ""
     with new_file(path) as temporary, open(temporary, "w") as file:
-        file.write(f"MEME version 4\n\nALPHABET= {LETTERS}\n\nstrands: + -\n\nBackground letter frequencies\n")
-        print(*(f"{letter} {share:.4f}" for letter, share in zip(LETTERS, background)), file=file)
+        print(meme_header(background), file=file)
+        # A matrix each, most information first.
         for i in order:
-            print(f"\nMOTIF {'SIMULATED_' * test.simulated}filter_{i} {bits[i].sum():.1f}_bits\n"
-                  f"letter-probability matrix: alength= 4 w= {len(P[i])} nsites= {sites[i]} E= 0", file=file)
+            print(f"\nMOTIF {prefix}filter_{i} {bits[i].sum():.1f}_bits", file=file)
+            shape = f"alength= 4 w= {len(P[i])} nsites= {sites[i]} E= 0"
+            print(f"letter-probability matrix: {shape}", file=file)
             np.savetxt(file, P[i], "%.6f")
     print(f"{len(order)} motifs of {len(P)} filters -> {path}")
-    best = [i for i in order if sites[i] >= 20][:20] or order[:20]
-    draw_logos({f"filter {i}, {sites[i]:,} sites": P[i] * bits[i][:, None] for i in best}, test.simulated,
-               Path(path).with_suffix(".png"))
+
+    often = [i for i in order if sites[i] >= 20]  # a motif of few sites is no finding
+    logos = {}
+    for i in (often or order)[:20]:
+        logos[f"filter {i}, {sites[i]:,} sites"] = P[i] * bits[i][:, None]
+    draw_logos(logos, test.simulated, Path(path).with_suffix(".png"))
+
+
+def meme_header(background):
+    shares = zip(LETTERS, background, strict=True)
+    frequencies = " ".join(f"{letter} {share:.4f}" for letter, share in shares)
+    return (
+        f"MEME version 4\n\nALPHABET= {LETTERS}\n\nstrands: + -\n\n"
+        f"Background letter frequencies\n{frequencies}"
+    )
 
 
 def count_sites(scan, model, test, batch_size):
-    """A, C, G, T at each filter's sites (filters, width, 4), numbers of sites, base shares of the windows."""
-    look = keras.Model(model.inputs, [scan.input, scan.output]).predict_on_batch  # SuperQ scans both strands, as rows
-    batches = [*gen_batches(test.windows, batch_size)]
-    highest = np.max([look(onehot(test.X[rows]))[1].max((0, 1)) for rows in batches], 0)
-    width, sites, bases = np.arange(scan.kernel_size[0]), np.zeros(len(highest), int), np.full(4, 1e-9)
-    counts = np.zeros((len(highest), len(width), 4))
+    """What stands at the sites of each filter.
+
+    scan : the convolution of `model`
+    Returns counts of A, C, G, T (filters, width, 4), numbers of sites (filters,), and
+    the bases' shares (4,) in the windows.
+    """
+    # What the convolution sees, and answers. SuperQ's sees both strands, as more rows.
+    scanning = keras.Model(model.inputs, [scan.input, scan.output])
+    # Two passes: the threshold needs each filter's highest answer.
+    batches = list(gen_batches(test.windows, batch_size))
+    highest = []
     for rows in batches:
-        X, answers = look(onehot(test.X[rows]))
-        window, which = np.nonzero(answers.max(1) > np.maximum(highest, 0) / 2)
-        at = answers.argmax(1)[window, which, None] + width
-        np.add.at(counts, which, X[window[:, None], at])
-        sites += np.bincount(which, minlength=len(sites))
+        _, answers = scanning.predict_on_batch(onehot(test.X[rows]))
+        highest.append(answers.max((0, 1)))  # of each filter
+    # A linear convolution may answer below 0 everywhere: then it has no site.
+    least = np.maximum(np.max(highest, 0), 0) / 2
+
+    n_filters = len(least)
+    width = scan.kernel_size[0]
+    counts = np.zeros((n_filters, width, 4))
+    sites = np.zeros(n_filters, int)
+    bases = np.full(4, 1e-9)
+    for rows in batches:
+        X, answers = scanning.predict_on_batch(onehot(test.X[rows]))
+        # At most one site a window: the place of the filter's best answer.
+        window, which = np.nonzero(answers.max(1) > least)
+        place = answers.argmax(1)[window, which]
+        covered = place[:, None] + np.arange(width)  # (sites, width)
+        # add.at, unlike +=, adds again for a filter that stands there twice.
+        np.add.at(counts, which, X[window[:, None], covered])
+        sites += np.bincount(which, minlength=n_filters)
         bases += X.sum((0, 1))
+    # From A, G, C, T to A, C, G, T.
     order = [BASES.index(letter) for letter in LETTERS]
     return counts[..., order], sites, bases[order] / bases.sum()
 
 
 def draw_logos(logos, simulated, path):
-    """Draw sequence logos {name: heights (width, 4) in bits}, the highest letter on top."""
-    from matplotlib import patches, textpath, transforms
-    figure, axes = subplots(max(1, -(-len(logos) // 4)), 4, figsize=(12, 8), sharey=True, squeeze=False)
-    for axis, (name, heights) in zip(axes.flat, logos.items()):
-        for i, column in enumerate(heights, 1):
-            for base, top in zip(column.argsort(), np.sort(column).cumsum()):
-                if column[base] < .15:
-                    continue  # unreadable
-                letter = textpath.TextPath((0, 0), LETTERS[base])
-                box = letter.get_extents()
-                place = transforms.Affine2D().translate(-box.x0, -box.y1)
-                place.scale(.9 / box.width, column[base] / box.height).translate(i - .45, top)
-                axis.add_patch(patches.PathPatch(place.transform_path(letter), color=COLOURS[base], linewidth=0))
-        axis.set(xlim=(.5, len(heights) + .5), ylim=(0, 2.5), title=name)  # rare bases have over two bits
+    """Draw sequence logos {name: heights (width, 4) in bits}."""
+    rows = max(1, math.ceil(len(logos) / 4))
+    figure, axes = subplots(rows, 4, figsize=(12, 8), sharey=True, squeeze=False)
+    for axis, (name, heights) in zip(axes.flat, logos.items(), strict=False):
+        for place, column in enumerate(heights, 1):
+            bottom = 0.0
+            for base in column.argsort():  # the highest letter on top
+                draw_letter(axis, base, place, bottom, column[base])
+                bottom += column[base]
+        # A rare base may have more than two bits.
+        axis.set(xlim=(0.5, len(heights) + 0.5), ylim=(0, 2.5), title=name)
     axes[0, 0].set_ylabel("bits")
     save_figure(figure, path, simulated)
 
 
+def draw_letter(axis, base, place, bottom, height):
+    """One letter of a logo, stretched to its height, unless that is too low to read."""
+    from matplotlib import patches, textpath, transforms
+
+    if height < 0.15:
+        return
+    # The letter's outline, moved to 0, stretched, moved to its place.
+    letter = textpath.TextPath((0, 0), LETTERS[base])
+    box = letter.get_extents()
+    fit = transforms.Affine2D().translate(-box.x0, -box.y0)
+    fit.scale(0.9 / box.width, height / box.height)
+    fit.translate(place - 0.45, bottom)
+    shape = patches.PathPatch(
+        fit.transform_path(letter), color=COLOURS[base], linewidth=0
+    )
+    axis.add_patch(shape)
+
+
 def subplots(*shape, figsize, **options):
+    """A figure and its axes, as pyplot makes them, but without a window."""
     from matplotlib.figure import Figure
+
+    # Constrained: nothing overlaps, whatever the labels' lengths.
     figure = Figure(figsize=figsize, layout="constrained")
     return figure, figure.subplots(*shape, **options)
 
@@ -1075,94 +2052,204 @@ def subplots(*shape, figsize, **options):
 def save_figure(figure, path, simulated):
     """Write a figure to `path`, a .png, and to an .svg beside it."""
     import matplotlib
-    figure.suptitle("SIMULATED data" * simulated)
+
+    if simulated:
+        figure.suptitle("SIMULATED data")
+    # No date and no random names: the same figure is the same file.
     settings = {"svg.hashsalt": "superq", "svg.fonttype": "none"}
     for suffix in (".png", ".svg"):
-        with new_file(Path(path).with_suffix(suffix)) as temporary, matplotlib.rc_context(settings):
-            figure.savefig(temporary, dpi=100, metadata={"Date": None})  # reproducible
+        with (
+            new_file(Path(path).with_suffix(suffix)) as temporary,
+            matplotlib.rc_context(settings),
+        ):
+            figure.savefig(temporary, dpi=100, metadata={"Date": None})
     print(f"-> {path} and .svg")
 
 
 # ---- simulated data
 
-def make_demo_data(folder, windows=4000, seed=1337):
-    """Write a SIMULATED data set in DeepSEA's layouts: `windows` for training, an eighth for valid, a quarter for test.
+FACTORS = 6  # of the demo's transcription factors the last two bind pairs of motifs
+PAIRED = (4, 5)
 
-    GC content says how open a window's chromatin is. Four factors bind a motif of their own in the middle 200 bases, on
-    either strand; two bind a pair of motifs there, in their order, six bases apart. Decoys are all motifs further out,
-    and halves and wrong orders of pairs. A label asks for openness and a factor, histone marks less for the factor.
-    Knowing the rules scores AUROC .87, AUPRC .40.
+
+def make_demo_data(folder, windows=4000, seed=1337):
+    """Write a SIMULATED data set in DeepSEA's layouts, both strands.
+
+    windows : for training; an eighth as many for valid, a quarter for test
+
+    GC content says how open a window's chromatin is. Four factors bind a motif of their
+    own in the middle 200 bases, on either strand; two bind a pair of motifs there, in
+    their order, six bases apart. Decoys are all motifs further out, and halves and
+    wrong orders of pairs. A label asks for openness and a factor, histone marks less
+    for the factor. Knowing the rules scores AUROC .87, AUPRC .40.
     """
     folder = Path(folder)
     if folder.exists():
-        raise BadInput(f"{folder} exists already: name a new folder for --make-demo-data")
-    temporary, motifs = folder.with_name(f".{folder.name}.tmp"), random_motifs(np.random.default_rng(seed))
+        raise BadInput(
+            f"{folder} exists already: name a new folder for --make-demo-data"
+        )
+    # Made beside it and renamed at the end: half a data set never has its name.
+    temporary = folder.with_name(f".{folder.name}.tmp")
     temporary.mkdir(parents=True, exist_ok=True)
-    sizes = windows, min(max(windows // 8, 8), 4_000), min(max(windows // 4, 8), 227_512)  # at most DeepSEA's
-    for number, (split, n) in enumerate(zip(SPLITS, sizes)):
+    # All splits share these motifs, or nothing could be learned.
+    motifs = random_motifs(np.random.default_rng(seed))
+    sizes = {  # at most DeepSEA's
+        "train": windows,
+        "valid": min(max(windows // 8, 8), 4_000),
+        "test": min(max(windows // 4, 8), 227_512),
+    }
+    for split, n in sizes.items():
         path = temporary / f"{split}.mat"
-        with h5py.File(path, "w") as file:  # MATLAB v7.3
-            file["simulated"] = np.ones((1, 1), np.uint8)
-            X, Y = (file.create_dataset(key, shape, "u1", chunks=(*shape[:-1], min(n, 64)), compression="gzip")
-                    for key, shape in ((f"{split}xdata", (LENGTH, 4, 2 * n)), (f"{split}data", (919, 2 * n))))
-            for first in range(0, n, 4096):
-                last = min(first + 4096, n)
-                x, y, _ = simulate(np.random.default_rng([seed, number, first]), last - first, motifs)
-                X[..., first:last] = x.transpose(1, 2, 0)
-                X[..., n + first:n + last] = reverse_complement(x).transpose(1, 2, 0)
-                Y[:, first:last] = Y[:, n + first:n + last] = y.T
-        if split != "train":  # as DeepSEA ships them: v5
-            with h5py.File(path) as file:
-                arrays = {key: array[()].T for key, array in file.items()}
-            scipy.io.savemat(path, arrays, do_compression=True)
-    names = [f"{i}\t{assay}\tSIMULATED|{assay}|cell{i // 6 % 6}|factor{i % 6}|{i}\n"
-             for i, assay, _ in load_labels(folder, 919)]
-    (temporary / "labels.tsv").write_text("column\tassay\tname\n" + "".join(names))
+        write_demo_split(path, split, n, motifs, seed)
+        if split != "train":
+            rewrite_as_v5(path)  # as DeepSEA ships them
+    write_demo_labels(temporary)
     os.replace(temporary, folder)
-    print(f"SIMULATED data: {windows:,} training windows, both strands, 919 labels -> {folder}")
+    print(
+        f"SIMULATED data: {windows:,} training windows, both strands, 919 labels "
+        f"-> {folder}"
+    )
 
 
-def random_motifs(rng, n=12, width=12):
-    """Position weight matrices (n, width, 4): a fifth of the positions take one of two bases, the others mostly one."""
-    best = rng.random((n, width, 4)).argsort(-1)
-    either = (rng.random((n, width, 1)) < .2) & (best < 2)
-    return np.where(either, .48, np.where(best, .02, .94))
+def write_demo_split(path, split, n, motifs, seed):
+    """One MATLAB v7.3 file of n windows, then their reverse complements."""
+    number = SPLITS.index(split)
+    chunk = min(n, 64)
+    options = {"dtype": "u1", "compression": "gzip"}
+    with h5py.File(path, "w") as file:
+        file["simulated"] = np.ones((1, 1), np.uint8)
+        X = file.create_dataset(
+            f"{split}xdata", (LENGTH, 4, 2 * n), chunks=(LENGTH, 4, chunk), **options
+        )
+        Y = file.create_dataset(
+            f"{split}data", (919, 2 * n), chunks=(919, chunk), **options
+        )
+        # In blocks, so that any number of windows fits in memory.
+        for first in range(0, n, 4096):
+            last = min(first + 4096, n)
+            rng = np.random.default_rng([seed, number, first])
+            x, y, _ = simulate(rng, last - first, motifs)
+            # As HDF5 shows MATLAB's arrays: (1000, 4, N) and (K, N).
+            X[..., first:last] = x.transpose(1, 2, 0)
+            X[..., n + first : n + last] = reverse_complement(x).transpose(1, 2, 0)
+            Y[:, first:last] = y.T
+            Y[:, n + first : n + last] = y.T
+
+
+def rewrite_as_v5(path):
+    with h5py.File(path) as file:
+        arrays = {key: array[()].T for key, array in file.items()}
+    scipy.io.savemat(path, arrays, do_compression=True)
+
+
+def write_demo_labels(folder):
+    text = "column\tassay\tname\n"
+    for i, assay, _ in load_labels(folder, 919):
+        name = f"SIMULATED|{assay}|cell{cell_of(i)}|factor{i % FACTORS}|{i}"
+        text += f"{i}\t{assay}\t{name}\n"
+    (folder / "labels.tsv").write_text(text)
+
+
+def cell_of(label):
+    """Labels go through the factors, then through six cell types."""
+    return label // FACTORS % 6
+
+
+def random_motifs(rng, n=2 * FACTORS, width=12):
+    """Position weight matrices (n, width, 4).
+
+    A fifth of the positions take one of two bases, the others mostly one.
+    """
+    rank = rng.random((n, width, 4)).argsort(-1)  # of each base, 0 the favourite
+    loose = rng.random((n, width, 1)) < 0.2
+    motifs = np.where(rank == 0, 0.94, 0.02)
+    # At a loose position the two favourites share: .48, .48, .02, .02.
+    motifs[loose & (rank < 2)] = 0.48
+    return motifs
 
 
 def simulate(rng, n, motifs):
-    """One-hot (n, 1000, 4), one in 100 with N; labels (n, 919) of make_demo_data's rules; their probabilities."""
-    openness, u = rng.standard_normal((n, 1)), rng.random((n, LENGTH))
-    gc = np.clip(.44 + .05 * openness, .25, .65)
-    codes = (u > (1 - gc) / 2).astype(np.int8) + (u > .5) + (u > .5 + gc / 2)  # A, G, C, T
-    CpG = (codes[:, :-1] == 2) & (codes[:, 1:] == 1) & (rng.random((n, LENGTH - 1)) < .8 - .15 * openness)
-    codes[:, :-1][CpG] = 3  # C mutates to T
-    bound = np.zeros((n, 6), bool)
+    """Windows and labels of make_demo_data's rules.
 
-    def plant(rows, first, last, motif):
-        """One sequence of a motif, on either strand, somewhere in each row's bases first..last."""
-        sites = (rng.random((len(rows), len(motif), 1)) > motif.cumsum(-1)[..., :-1]).sum(-1)
-        minus = rng.random(len(rows)) < .5
-        sites[minus] = 3 - sites[minus, ::-1]
-        start = rng.integers(first, last - len(motif), len(rows))
-        codes[rows[:, None], start[:, None] + np.arange(len(motif))] = sites
+    Returns one-hot (n, 1000, 4), one in 100 with N; labels (n, 919); and the
+    probabilities that these were drawn from.
+    """
+    # The order of the draws is part of the data: keep it.
+    openness = rng.standard_normal((n, 1))
+    codes = random_bases(rng, openness)
+    bound = np.zeros((n, FACTORS), bool)
+    for factor in range(FACTORS):
+        bound[:, factor] = plant_factor(rng, codes, factor, motifs)
+    codes[rng.random(n) < 0.01, :200] = -1  # N
 
-    for factor in range(6):
-        a, b = motifs[2 * factor:2 * factor + 2]
-        for decoy in (a, b)[:1 + (factor > 3)]:
-            far = rng.choice(3, n, p=(.25, .25, .5))  # left, right or not at all
-            plant(np.flatnonzero(far == 0), 0, 400, decoy)
-            plant(np.flatnonzero(far == 1), 600, LENGTH, decoy)
-        middle, gap = rng.choice(4, n, p=(.12, .05, .05, .78)), np.full((6, 4), .25)
-        words = [np.r_[a, gap, b], np.r_[b, gap, a], a] if factor > 3 else [a]  # the first one binds
-        for i, word in enumerate(words):
-            plant(np.flatnonzero(middle == i), 400, 600, word)
-        bound[:, factor] = middle == 0
-    codes[rng.random(n) < .01, :200] = -1
     label = np.arange(919)
-    slope, gain = np.where(label < 815, [[.7], [3.5]], 1.)  # of histone marks 1
-    slope *= .7 + .12 * (label // 6 % 6)
-    P = 1 / (1 + np.exp(4.2 - slope * openness - gain * bound[:, label % 6]))
-    return (codes[..., None] == np.arange(4)).astype(np.uint8), (rng.random(P.shape) < P).astype(np.uint8), P
+    # Labels as DeepSEA has them: 125 DNase, 690 TF, 104 histone.
+    is_histone = label >= 815
+    slope = np.where(is_histone, 1.0, 0.7) * (0.7 + 0.12 * cell_of(label))
+    gain = np.where(is_histone, 1.0, 3.5)
+    # -4.2: about one window in 70 has a label without a reason.
+    logit = slope * openness + gain * bound[:, label % FACTORS] - 4.2
+    # (n, 919)
+    P = 1 / (1 + np.exp(-logit))
+    X = codes[..., None] == np.arange(4)
+    Y = rng.random(P.shape) < P
+    return X.astype(np.uint8), Y.astype(np.uint8), P
+
+
+def random_bases(rng, openness):
+    """Codes 0..3 for A, G, C, T (n, 1000); the more open, the more G and C."""
+    n = len(openness)
+    u = rng.random((n, LENGTH))
+    # 44 % G and C on average, as around human binding sites.
+    gc = np.clip(0.44 + 0.05 * openness, 0.25, 0.65)
+    # Example, gc .4: A below .3, G to .5, C to .7, T above.
+    codes = (u > (1 - gc) / 2).astype(np.int8)
+    codes += u > 0.5
+    codes += u > 0.5 + gc / 2
+    # In vertebrates most C before G have mutated to T, in open chromatin fewer.
+    is_CpG = (codes[:, :-1] == 2) & (codes[:, 1:] == 1)
+    mutated = rng.random((n, LENGTH - 1)) < 0.8 - 0.15 * openness
+    codes[:, :-1][is_CpG & mutated] = 3
+    return codes
+
+
+def plant_factor(rng, codes, factor, motifs):
+    """Plant a factor's sites and decoys into codes (n, 1000); where it binds (n,)."""
+    n = len(codes)
+    first = motifs[2 * factor]
+    second = motifs[2 * factor + 1]
+    gap = np.full((6, 4), 0.25)
+    # A word is one motif, or two with a gap of any bases between.
+    if factor in PAIRED:
+        decoys = [first, second]
+        # What may stand in the middle; the first of these binds.
+        words = [np.r_[first, gap, second], np.r_[second, gap, first], first]
+    else:
+        decoys = [first]
+        words = [first]
+    # Outside the middle a motif means nothing: a model must learn where to look.
+    for decoy in decoys:
+        side = rng.choice(3, n, p=(0.25, 0.25, 0.5))  # left, right or none
+        plant(rng, codes, np.flatnonzero(side == 0), 0, 400, decoy)
+        plant(rng, codes, np.flatnonzero(side == 1), 600, LENGTH, decoy)
+    middle = rng.choice(4, n, p=(0.12, 0.05, 0.05, 0.78))  # a word's number, 3: none
+    for i, word in enumerate(words):
+        plant(rng, codes, np.flatnonzero(middle == i), 400, 600, word)
+    return middle == 0
+
+
+def plant(rng, codes, rows, first, last, motif):
+    """A sequence of a motif, on either strand, somewhere in bases first..last."""
+    # Drawn by the cumulated probabilities of A, G, C: how many of them lie below?
+    cumulated = motif.cumsum(-1)[..., :-1]
+    u = rng.random((len(rows), len(motif), 1))
+    sites = (u > cumulated).sum(-1)
+    on_minus = rng.random(len(rows)) < 0.5
+    sites[on_minus] = 3 - sites[on_minus, ::-1]  # the complement of code i is 3 - i
+    start = rng.integers(first, last - len(motif), len(rows))
+    # (rows, width): the bases that the site covers.
+    places = start[:, None] + np.arange(len(motif))
+    codes[rows[:, None], places] = sites
 
 
 if __name__ == "__main__":

@@ -1,37 +1,47 @@
-"""SuperQ: annotate DNA from the bottleneck of an autoencoder (Löverli & Gupta 2018), made to work.
+"""SuperQ: annotate DNA from an autoencoder's bottleneck (Löverli & Gupta 2018).
 
-    one-hot (1000, 4) -> convolution ----------> 250 digits ----------> decoder -> 4 probabilities a base
-                      -> conv + BLSTM, counts -> 250 pooled features -> random forest -> 919 probabilities
+    one-hot (1000, 4) -> convolution -> 250 digits -> decoder -> 4 probabilities a base
+                      -> conv + BLSTM, k-mer counts -> 250 pooled features
+                         -> random forest -> 919 probabilities
 
-    python superq.py                                autoencoder, encodings, forest: data/ -> runs/superq/
-    python superq.py --label-weight 0               no labels in its loss (default 10), as in 2018; more k-mer counts
-    python superq.py --unlabelled genome.fa         more DNA for the autoencoder, without labels
-    python superq.py --paper                        the 2018 network and recipe, which diverges -> runs/superq-paper/
-    python superq.py --ablation 3                   the 2018 network with the first three of five CHANGES
-    python superq.py --features kmer                a yardstick: k-mer counts into the same forest -> runs/kmer/
-    python superq.py --compare runs/danq runs/superq runs/kmer      table and figures -> runs/comparison.{md,png}
+    python superq.py                         autoencoder, encodings, forest:
+                                             data/ -> runs/superq/
+    python superq.py --label-weight 0        no labels in its loss (default 10), as in
+                                             2018: 146 k-mer counts stand in for them
+    python superq.py --unlabelled genome.fa  more DNA for the autoencoder alone
+    python superq.py --paper                 the 2018 network and recipe, which
+                                             diverges -> runs/superq-paper/
+    python superq.py --ablation 3            after three of the five steps that lead
+                                             from the 2018 autoencoder to ours (RECIPES)
+    python superq.py --features kmer         a yardstick: k-mer counts into the same
+                                             forest -> runs/kmer/
+    python superq.py --compare runs/danq runs/superq runs/kmer
+                                             table and figures -> runs/comparison.md
     (each variant with its own --out-dir; --predict and others as in danq.py)
 
-On 8,000 windows of real DNA, 2 CPU cores: all held-out bases rebuilt (chance .25, the paper .2526), AUROC .757, AUPRC
-.164 in 66 seconds; DanQ .691, .108 in 15 minutes. --out-dir gets model.keras (stage 1), encodings.h5 (2), forest.npz
-and metrics.csv (3). After a kill the same command goes on: stage 1 from its last checkpoint, 2 from its last batch, 3
-from its start; on a CPU the end is the same to the bit.
+On 8,000 windows of real DNA, 2 CPU cores: all held-out bases rebuilt (chance .25, the
+paper .2526), AUROC .757, AUPRC .164 in 66 seconds; DanQ .691, .108 in 15 minutes.
+--out-dir gets model.keras (stage 1), encodings.h5 (2), forest.npz and metrics.csv (3).
+After a kill the same command goes on: stage 1 from its last checkpoint, 2 from its last
+batch, 3 from its start; on a CPU the end is the same to the bit.
 """
+
 import contextlib
-import csv
 import dataclasses
 import json
 import os
 import time
+from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
-import danq  # before keras: it silences start-up chatter
+import danq  # before keras: it silences start-up messages
+
+# isort: split
 import h5py
 import keras
 import numpy as np
-from danq import LENGTH, SPLITS, BadInput, new_file, number, onehot, positive
 from keras import layers, ops
 from scipy import sparse
 from scipy.stats import bootstrap
@@ -39,282 +49,598 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.utils import gen_batches
 
+from danq import LENGTH, SPLITS, BadInput, new_file, number, onehot, positive
+
 # ---- settings
 
-CODE, DIGITS = 500, 250  # numbers in the bottleneck, the paper's and ours; of ours 250 digits, one for every four bases
-MIDDLE, CORE = 300, 210  # central bases that convolution and BLSTM look at; DeepSEA's labels speak of 200
-FILTERS, WIDTH, POOL, LSTM_UNITS = 96, 16, 15, 16
-INPUT_KMERS = (3, 1000), (3, 600), (4, MIDDLE)  # (k, central bases) whose counts the pooled features see
-YARDSTICK = (2, 1000), (4, MIDDLE)  # the strongest set of counts on validation: 146 numbers
-LEARNING_RATE = 1e-4, 4e-3, 8e-5  # Adam's at the first step, after a twentieth of them, and, down a cosine, at the last
-PAPER_RATE = .015  # Nadam's in 2018 (--ablation 0 and 1), where Keras advised .002: it diverges
-LABEL_WEIGHT, EPOCHS, BATCH, PATIENCE = 10., 3, 50, 3
-TREES, LEAF = 200, 60  # rows in a leaf: 30 windows, whose strands have the same pooled features
-SAMPLES, PROJECTIONS, SHARE, GROUP = 100_000, 8, .125, 100  # see fit_forest
+CODE = 500  # numbers in the bottleneck, as in the paper
+DIGITS = 250  # of them, one for every four bases; the rest are pooled features
+
+# Where the pooled features look: DeepSEA's labels speak of the central 200 bases. A
+# filter of WIDTH bases answers at each place, and POOL places make a step.
+WIDTH = 16
+POOL = 15
+MIDDLE_STEPS = 19
+CORE_STEPS = 13  # the central ones of these steps
+# 19 steps of 15 places, and the bases that the last filter covers: 285 + 15 = 300.
+MIDDLE = MIDDLE_STEPS * POOL + WIDTH - 1
+FILTERS = 96
+LSTM_UNITS = 16  # each way
+
+# Pairs (k, central bases): k-mers of so many bases are counted.
+INPUT_KMERS = ((3, 1000), (3, 600), (4, 300))  # what the pooled features see, too
+COMPOSITION_KMERS = (4, 300)  # what they answer with
+YARDSTICK_KMERS = ((2, 1000), (4, 300))  # the strongest set on validation: 146 numbers
+
+# Adam's learning rate: at the first step, after a twentieth of the steps, at the last.
+FIRST_RATE = 1e-4
+TOP_RATE = 4e-3
+LAST_RATE = 8e-5
+PAPER_RATE = 0.015  # Nadam's in 2018, where Keras advised .002: it diverges
+LABEL_WEIGHT = 10.0  # of the labels in the autoencoder's loss
+EPOCHS = 3
+BATCH = 50
+PATIENCE = 3
+
+TREES = 200
+LEAF = 60  # rows that a leaf stands for at least: 30 windows, both strands
+SAMPLES = 100_000  # rows that a GROUP of trees grows on at most
+PROJECTIONS = 8  # random sums of labels that trees grow on
+SHARE = 0.125  # of the rows, for each tree
+GROUP = 100  # trees
+
 # What the paper's training printed, epoch by epoch; its Figs. 2 and 3.
 PAPER_LOG = {
-    "danq.py": {"loss": [.0767], "val_loss": [.0684, .0666], "acc": [.9791], "val_acc": [.9815]},
-    "superq.py": {"lowest loss": [1.4e8] * 8, "highest loss": [4.7e9] * 8,
-                  "acc": [.2526, .2511, .2526, .2525, .2560, .2505, .2511, .2505]}}
-# What leads from the 2018 autoencoder to ours: --ablation N takes the first N. softmax: cross-entropy of known bases;
-# adam: its schedule, clipping, the best epoch on validation; local, sines: the code; pooled: features, labels.
-CHANGES = "softmax", "adam", "local", "sines", "pooled"
+    "danq.py": {
+        "loss": [0.0767],
+        "val_loss": [0.0684, 0.0666],
+        "acc": [0.9791],
+        "val_acc": [0.9815],
+    },
+    "superq.py": {
+        "acc": [0.2526, 0.2511, 0.2526, 0.2525, 0.2560, 0.2505, 0.2511, 0.2505],
+    },
+}
+PAPER_LOSS = (1.4e8, 4.7e9)  # the autoencoder's, lowest and highest of eight epochs
 
 
-# ---- the autoencoders
+# ---- from the 2018 autoencoder to ours
 
-def build_autoencoder(filters=FILTERS, lstm_units=LSTM_UNITS, n_labels=0, sines=True, pooled=True, dtype=None):
-    """(B, 1000, 4) -> 250 digits + 250 pooled features -> bases (B, 1000, 4) and more.
 
-    Digits: a linear convolution, at first a base-4 numeral, writes four bases into a number; the decoder reads it
-    through sines of doubling frequency. Pooled features answer with the middle's composition (B, 136), roots of
-    4-mer counts, and labels (B, n_labels). Without them there are 500 digits, two for every four bases.
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How an autoencoder is built and trained; the defaults are the 2018 script's."""
+
+    loss: str = "squared error"  # of the bases, or "cross-entropy"
+    optimizer: str = "nadam"  # at a constant rate, or "adam": see optimizer_of
+    keep: str = "last epoch"  # or "best epoch", by the loss on validation
+    code: str = "dense"  # each number sees all bases, or "local": four bases
+    sines: bool = False  # the decoder reads a number through sines
+    pooled: bool = False  # half of the numbers are pooled features
+    encodings: str = "float32"  # as they are kept: the paper's have no scale
+
+
+# --ablation N takes RECIPES[N]: each is the one before and one step more.
+RECIPES = [Recipe()]
+# 1: a softmax over each base's four numbers; unknown bases are left out.
+RECIPES += [replace(RECIPES[-1], loss="cross-entropy")]
+# 2: a rate that warms up and goes down again, clipped gradients, the best epoch. What
+# is learned so stays within a few units: half of the bits hold it.
+RECIPES += [
+    replace(RECIPES[-1], optimizer="adam", keep="best epoch", encodings="float16")
+]
+# 3: two numbers for every four bases, each read by a small local decoder.
+RECIPES += [replace(RECIPES[-1], code="local")]
+# 4: sines of doubling frequency before the decoder.
+RECIPES += [replace(RECIPES[-1], sines=True)]
+# 5: one number for every four bases; the other half learn what DNA does.
+RECIPES += [replace(RECIPES[-1], pooled=True)]
+PAPER = RECIPES[0]
+OURS = RECIPES[-1]
+
+
+# ---- the autoencoder
+
+
+def build_autoencoder(
+    filters=FILTERS, lstm_units=LSTM_UNITS, n_labels=0, recipe=OURS, dtype=None
+):
+    """(B, 1000, 4) -> 500 numbers -> bases (B, 1000, 4), and what these must answer.
+
+    The 500 are 250 digits, from which the bases are rebuilt, and 250 pooled features.
+    These answer with the composition of the middle (B, 136), roots of its 4-mer counts,
+    and with the labels (B, n_labels) where there are some. A recipe without pooled
+    features has 500 digits and answers with bases only.
     """
     inputs = keras.Input((LENGTH, 4))
-    n = 1 if pooled else 2  # digits of a step
-    write = layers.Conv1D(n, 4, strides=4, kernel_initializer=keras.initializers.RandomNormal(stddev=1.))
-    code = digits = layers.Flatten()(write(inputs))
-    if pooled:
-        write.set_weights([np.outer(4. ** np.arange(4) / 64, np.arange(4) - 1.5)[..., None], np.zeros(1)])
-        features = pooled_features(inputs, filters, lstm_units, not n_labels, dtype)
+    digits = write_digits(inputs, recipe)  # (B, 250) or (B, 500)
+    code = digits
+    if recipe.pooled:
+        features = pooled_features(
+            inputs, filters, lstm_units, with_counts=not n_labels, dtype=dtype
+        )
         code = layers.Concatenate()([digits, features])
+    # It does nothing: its name is where the network is cut into encoder and decoder.
     code = layers.Identity(name="bottleneck")(code)  # (B, 500)
 
-    x = layers.Reshape((LENGTH // 4, n))(code[:, :n * DIGITS])  # (B, 250, n)
-    if sines:
-        angles = np.pi / 4 * 2. ** np.arange(8)
-        x = layers.Concatenate()([x] + [wave(x * float(angle)) for angle in angles for wave in (ops.sin, ops.cos)])
-    x = layers.Conv1D(32, 1, activation="relu")(x)
-    x = layers.Conv1D(16, 1)(x)  # (B, 250, 16): four bases a step
-    outputs = {"bases": layers.Softmax(name="bases")(layers.Reshape((LENGTH, 4))(x))}
-    if pooled:
-        outputs["composition"] = layers.Dense(136, name="composition")(code[:, DIGITS:])
-    if n_labels:
-        x = layers.Dropout(.5)(code[:, DIGITS:])
-        outputs["labels"] = layers.Dense(n_labels, activation="sigmoid", name="labels")(x)
+    # All that the decoder sees are the digits: the bases must come from them.
+    n_digits = digits.shape[1]
+    outputs = {"bases": read_digits(code[:, :n_digits], recipe)}
+    # What teaches the pooled features: they must answer questions about function.
+    if recipe.pooled:
+        features = code[:, DIGITS:]
+        outputs["composition"] = layers.Dense(136, name="composition")(features)
+        if n_labels:
+            # Half are hidden at each step, so that no label leans on a single one.
+            features = layers.Dropout(0.5)(features)
+            labels = layers.Dense(n_labels, activation="sigmoid", name="labels")
+            outputs["labels"] = labels(features)
     return keras.Model(inputs, outputs, name="superq")
 
 
-def pooled_features(inputs, filters, lstm_units, with_counts, dtype):
-    """Motifs of the middle, counts around it: (B, 1000, 4) -> (B, 250), the same for its reverse complement.
+def write_digits(inputs, recipe):
+    """Each four bases become one number, or two: (B, 1000, 4) -> (B, 250 or 500).
 
-    with_counts : 146 of them are the yardstick's counts, for a network that no label teaches
+    One linear convolution, four bases wide, that moves on by four.
     """
-    middle = central(inputs, MIDDLE)
-    both = ops.concatenate([middle, ops.flip(middle, (1, 2))], 0)  # the other strand as more rows of the batch
-    scan = layers.Conv1D(filters, WIDTH, activation="relu", dtype=dtype, name="motif_scan")(both)  # (2 B, 285, filters)
-    mean, best = layers.AveragePooling1D(POOL)(scan), layers.MaxPooling1D(POOL)(scan)  # (2 B, 19, filters)
-    grammar = danq.blstm(lstm_units)(best) if lstm_units else None  # (2 B, 19, 2 units)
-    x = [KmerCounts(k, span)(inputs) for k, span in INPUT_KMERS]
-    for span in (MIDDLE, CORE):
-        n = (span - WIDTH + 1) // POOL
-        x.append(ops.log(1 + 100 * ops.sum(strands(ops.mean(central(mean, n), 1)), 0)))  # how much of a motif
-        x.append(ops.max(strands(ops.max(central(best, n), 1)), 0))  # its best site
-        if lstm_units:
-            x.append(ops.sum(strands(ops.mean(central(grammar, n), 1)), 0))
-    x = layers.Dropout(.4)(layers.BatchNormalization(momentum=.9)(layers.Concatenate()(x)))
-    counts = [KmerCounts(k, span)(inputs) for k, span in YARDSTICK] if with_counts else []
-    width = CODE - DIGITS - sum(count.shape[1] for count in counts)
+    per_step = 1 if recipe.pooled else 2
+    random = keras.initializers.RandomNormal(stddev=1.0)
+    convolution = layers.Conv1D(per_step, 4, strides=4, kernel_initializer=random)
+    numbers = convolution(inputs)  # (B, 250, per_step)
+    if recipe.pooled:
+        # In place of the random weights, from which two numbers a step are learned.
+        convolution.set_weights([base_4_numeral(), np.zeros(1)])
+    return layers.Flatten()(numbers)
+
+
+def base_4_numeral():
+    """Weights (4, 4, 1) with which a convolution writes four bases into one number.
+
+    This is the main decision of the code. It is where training starts, and nothing in
+    the loss asks for a change. Let A, G, C, T be 0, 1, 2, 3; then four bases are a
+    number written in base 4, the first base counting least:
+
+        GATT -> 1, 0, 3, 3 -> 1 * 1 + 0 * 4 + 3 * 16 + 3 * 64 = 241, of 0 to 255
+
+    1.5 is taken from each base's value, so that the mean is 0 and an N, which adds 0,
+    is like no base; the sum is divided by 64, so that it lies between -2 and 2:
+
+        (-.5 * 1 - 1.5 * 4 + 1.5 * 16 + 1.5 * 64) / 64 = 1.7734
+
+    No two words of four bases share a number, and neighbours are 1/64 apart, which
+    float16 keeps exactly: nothing is lost before training begins.
+    """
+    place = 4.0 ** np.arange(4) / 64  # what each of the four bases counts
+    value = np.arange(4) - 1.5  # of A, G, C, T
+    return np.outer(place, value)[..., None]
+
+
+def read_digits(digits, recipe):
+    """The decoder: digits (B, 250 or 500) -> probabilities of the bases (B, 1000, 4).
+
+    It turns the digits of each step into four bases, the same way at each step.
+    """
+    x = layers.Reshape((LENGTH // 4, -1))(digits)  # (B, 250, 1 or 2)
+    if recipe.sines:
+        x = sines_and_cosines(x)  # (B, 250, 17 times as many)
+    # Width 1: each step is decoded by itself, from its own digits.
+    x = layers.Conv1D(32, 1, activation="relu")(x)
+    x = layers.Conv1D(16, 1)(x)  # (B, 250, 16): four numbers for each of four bases
+    # 16 numbers of a step are 4 of each base, in the order of the bases.
+    x = layers.Reshape((LENGTH, 4))(x)
+    return layers.Softmax(name="bases")(x)
+
+
+def sines_and_cosines(x):
+    """x and its sines and cosines of eight frequencies, each double the one before.
+
+    They are the hands of a clock. Of base_4_numeral, the hand of period 1/16 goes round
+    once while the first base goes through A, G, C, T; those of 1/4, 1 and 4 do so for
+    the second, third and fourth. What the bases above count are whole turns, and those
+    below move a hand within its quarter: it shows one base, whatever the others are,
+    and a few rectified units can read it. (The periods between help them.)
+    """
+    parts = [x]
+    for doublings in range(8):
+        # angle * period = 2 pi: periods 8, 4, 2, ... 1/16
+        angle = float(np.pi / 4 * 2.0**doublings)
+        parts.append(ops.sin(x * angle))
+        parts.append(ops.cos(x * angle))
+    return layers.Concatenate()(parts)
+
+
+def pooled_features(inputs, filters, lstm_units, with_counts, dtype):
+    """Motifs of the middle and k-mer counts: (B, 1000, 4) -> (B, 250).
+
+    The same for a sequence and its reverse complement.
+    with_counts : 146 of them are the yardstick's counts themselves, for a network that
+    no label teaches
+    """
+    scan, grammar = scan_middle(inputs, filters, lstm_units, dtype)
+    seen = []
+    # Composition around the motifs: GC content, CpG and other short words.
+    for k, span in INPUT_KMERS:
+        seen.append(KmerCounts(k, span)(inputs))
+    seen += summaries(scan, grammar, MIDDLE_STEPS)
+    seen += summaries(scan, grammar, CORE_STEPS)
+    x = layers.Concatenate()(seen)
+    # Counts and motif scores have different sizes: each gets mean 0, variance 1.
+    # momentum: a run of few steps forgets the first ones' averages in time.
+    x = layers.BatchNormalization(momentum=0.9)(x)
+    x = layers.Dropout(0.4)(x)
+
+    counts = []
+    n_counts = 0
+    if with_counts:
+        for k, span in YARDSTICK_KMERS:
+            counts.append(KmerCounts(k, span)(inputs))
+            n_counts += counts[-1].shape[1]
+    width = CODE - DIGITS - n_counts  # 250, or 104 beside 146 counts
+    # 250 features in all, with the counts or without.
     x = layers.Dense(width, activation="relu", name="pooled")(x)
-    return layers.Concatenate()([*counts, x]) if counts else x
+    if with_counts:
+        x = layers.Concatenate()([*counts, x])
+    return x
 
 
-def strands(x):
+def scan_middle(inputs, filters, lstm_units, dtype):
+    """Scan the middle of both strands for motifs.
+
+    Returns the mean and the best answer of each filter in each step, a pair of
+    (2 B, 19, filters), and what a BLSTM makes of the best, (2 B, 19, 2 units) or None.
+    """
+    middle = central(inputs, MIDDLE)  # (B, 300, 4)
+    # Read backwards along both axes, A, G, C, T gives the reverse complement. The other
+    # strands are more rows of the batch: the same filters scan them.
+    other = ops.flip(middle, (1, 2))
+    both = ops.concatenate([middle, other], 0)  # (2 B, 300, 4)
+    convolution = layers.Conv1D(
+        filters, WIDTH, activation="relu", dtype=dtype, name="motif_scan"
+    )
+    answers = convolution(both)  # (2 B, 285, filters)
+    # 285 places in steps of 15.
+    mean = layers.AveragePooling1D(POOL)(answers)  # (2 B, 19, filters)
+    best = layers.MaxPooling1D(POOL)(answers)
+    grammar = None
+    if lstm_units:
+        # Which motif follows which, and how far apart.
+        grammar = danq.blstm(lstm_units)(best)
+    return (mean, best), grammar
+
+
+def summaries(scan, grammar, steps):
+    """What the central steps say, both strands together: a list of (B, features)."""
+    mean, best = scan
+    # Over all bases a motif's place would be forgotten; over few it may be missed:
+    # so this is called for the middle and for its core.
+    amount = ops.mean(central(mean, steps), 1)  # (2 B, filters)
+    site = ops.max(central(best, steps), 1)
+    summary = [
+        # How much of each motif there is, both strands added; the logarithm, as one
+        # site says more than the tenth.
+        ops.log(1 + 100 * ops.sum(by_strand(amount), 0)),
+        # Its best site on either strand.
+        ops.max(by_strand(site), 0),
+    ]
+    if grammar is not None:
+        order = ops.mean(central(grammar, steps), 1)
+        summary.append(ops.sum(by_strand(order), 0))
+    return summary
+
+
+def by_strand(x):
     """(2 B, features) -> (2, B, features)."""
     return ops.reshape(x, (2, -1, x.shape[-1]))
 
 
 def central(x, n):
-    """The middle n of (B, steps, features)."""
-    first = (x.shape[1] - n) // 2
-    return x[:, first:first + n]
+    """The middle n of (B, length, ...); ValueError where there is no exact middle."""
+    # Example, 13 of 19: 3 on each side.
+    first, rest = divmod(x.shape[1] - n, 2)
+    if rest or first < 0:
+        raise ValueError(f"{n} of {x.shape[1]} cannot stand in the middle")
+    return x[:, first : first + n]
 
 
-@keras.saving.register_keras_serializable("superq")
-class KmerCounts(layers.Layer):
-    """Square roots of the counts of k-mers, on either strand, in the central `span` bases: (B, 1000, 4) -> (B, n)."""
+def build_paper(
+    filters=danq.FILTERS, lstm_units=danq.LSTM_UNITS, recipe=PAPER, dtype=None
+):
+    """The 2018 autoencoder: DanQ's trunk, a dense code, a dense decoder.
 
-    def __init__(self, k, span, **options):
-        super().__init__(**options)
-        self.k, self.span = k, span
-
-    def call(self, X):
-        X, n, words = central(X, self.span), self.span - self.k + 1, 4 ** self.k
-        mates = np.arange(words)[::-1].reshape([4] * self.k).T.ravel()  # their reverse complements
-        base, known = ops.argmax(X, -1), known_bases(X)
-        rows = ops.shape(X)[0]
-        word, whole = ops.arange(rows, dtype=base.dtype)[:, None], 1.  # each row has bins of its own
-        for i in range(self.k):
-            word, whole = 4 * word + base[:, i:i + n], whole * known[:, i:i + n]
-        counts = ops.segment_sum(ops.reshape(whole, (-1,)), ops.reshape(word, (-1,)), rows * words)
-        counts = ops.reshape(counts, (-1, words))
-        one = np.unique(np.minimum(np.arange(words), mates))  # of both strands' names
-        return ops.sqrt(ops.take(counts, one, 1) + ops.take(counts, mates[one], 1))
-
-    def get_config(self):
-        return super().get_config() | {"k": self.k, "span": self.span}
-
-
-def known_bases(X):
-    """1 where a column of one-hot (B, length, 4) holds one base, else 0: (B, length) float32."""
-    return ops.cast(ops.equal(ops.sum(X, -1), 1), "float32")
-
-
-def build_paper(filters=danq.FILTERS, lstm_units=danq.LSTM_UNITS, softmax=False, dtype=None):
-    """The 2018 autoencoder: DanQ's trunk without rectifier, a dense code, a dense decoder. 27,679,060 parameters."""
+    27,679,060 parameters. Also those of --ablation 1 and 2, whose recipes change how it
+    answers and is trained.
+    """
     inputs = keras.Input((LENGTH, 4))
-    x = danq.trunk(inputs, filters, lstm_units, conv_activation=None, dtype=dtype)  # (B, 48000)
-    x = layers.Dense(CODE, name="bottleneck")(x)  # (B, 500)
-    x = layers.Reshape((LENGTH, 4))(layers.Dense(LENGTH * 4)(x))
-    answer = layers.Softmax if softmax else layers.Identity
-    return keras.Model(inputs, {"bases": answer(name="bases")(x)}, name="superq_paper")
+    # The 2018 script has no rectifier on the convolution.
+    x = danq.trunk(inputs, filters, lstm_units, conv_activation=None, dtype=dtype)
+    x = layers.Dense(CODE, name="bottleneck")(x)  # (B, 48000) -> (B, 500)
+    # One linear map must unpack what 48,000 numbers were squeezed into.
+    x = layers.Dense(LENGTH * 4)(x)
+    x = layers.Reshape((LENGTH, 4))(x)
+    if recipe.loss == "cross-entropy":
+        bases = layers.Softmax(name="bases")(x)
+    else:
+        bases = layers.Identity(name="bases")(x)
+    return keras.Model(inputs, {"bases": bases}, name="superq_paper")
 
 
 def build(args, n_labels=0):
-    sizes = {key: getattr(args, key) for key in ("filters", "lstm_units") if getattr(args, key) is not None}
-    changes = CHANGES[:args.ablation]
-    if "local" not in changes:
-        return build_paper(**sizes, softmax="softmax" in changes, dtype=args.dtype)
-    return build_autoencoder(**sizes, n_labels=n_labels, sines="sines" in changes, pooled="pooled" in changes,
-                             dtype=args.dtype)
+    """The autoencoder that the arguments ask for."""
+    recipe = RECIPES[args.ablation]
+    sizes = {}
+    for key in ("filters", "lstm_units"):
+        if getattr(args, key) is not None:  # else the network's own
+            sizes[key] = getattr(args, key)
+    if recipe.code == "dense":
+        return build_paper(**sizes, recipe=recipe, dtype=args.dtype)
+    return build_autoencoder(
+        **sizes, n_labels=n_labels, recipe=recipe, dtype=args.dtype
+    )
 
 
 def encoder_of(autoencoder):
     """(B, 1000, 4) -> (B, 500), sharing the autoencoder's weights."""
-    return keras.Model(autoencoder.inputs, autoencoder.get_layer("bottleneck").output, name="encoder")
+    bottleneck = autoencoder.get_layer("bottleneck").output
+    return keras.Model(autoencoder.inputs, bottleneck, name="encoder")
 
 
-# ---- their training
+def decoder_of(autoencoder):
+    """(B, 500) -> bases (B, 1000, 4), sharing the autoencoder's weights."""
+    bottleneck = autoencoder.get_layer("bottleneck").output
+    return keras.Model(bottleneck, autoencoder.output["bases"], name="decoder")
 
-def compiled_autoencoder(args, n_labels, sequences):
-    """2018: squared error, Nadam. Ours, with all CHANGES: cross-entropy of known bases + squared error of composition +
-    label_weight x cross-entropy of labels; Adam."""
+
+# ---- its training
+
+
+def compile_autoencoder(args, n_labels, n_sequences):
+    """The autoencoder of the arguments, fed with bits, ready for fit()."""
     keras.utils.set_random_seed(args.seed)
-    network, changes = build(args, n_labels if args.label_weight else 0), CHANGES[:args.ablation]
-    optimizer = keras.optimizers.Nadam(PAPER_RATE, epsilon=1e-8)
-    if "adam" in changes:
-        steps = args.epochs * -(-sequences // args.batch_size)
-        (first, top, last), warmup = LEARNING_RATE, max(1, steps // 20)
-        optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(
-            first, max(1, steps - warmup), alpha=last / top, warmup_target=top, warmup_steps=warmup), clipnorm=1.)
-    mean = {"reduction": "mean_with_sample_weight"}  # of what has a weight: known bases, labelled sequences
-    bases = keras.losses.CategoricalCrossentropy(**mean) if "softmax" in changes else "mean_squared_error"
-    losses = {"bases": (bases, 1.), "composition": ("mean_squared_error", 1.),
-              "labels": (keras.losses.BinaryCrossentropy(**mean), args.label_weight)}
-    losses, weights = ({key: losses[key][i] for key in network.output} for i in (0, 1))
-    accuracy = {"bases": [keras.metrics.CategoricalAccuracy(name="acc")]}
-    return danq.compiled(AutoencoderFromBits(network, n_labels, changes), optimizer, losses, accuracy, weights)
+    recipe = RECIPES[args.ablation]
+    # With weight 0 the labels are no output at all.
+    network = build(args, n_labels if args.label_weight else 0)
+    # An entry for each output that the network has.
+    losses = {}
+    weights = {}
+    for output in network.output:
+        losses[output] = loss_of(output, recipe)
+        weights[output] = args.label_weight if output == "labels" else 1.0
+    return danq.compile_model(
+        AutoencoderFromBits(network, n_labels, recipe),
+        optimizer_of(recipe, args, n_sequences),
+        losses,
+        metrics={"bases": [keras.metrics.CategoricalAccuracy(name="acc")]},
+        loss_weights=weights,
+    )
 
 
-class AutoencoderFromBits(danq.FromBits):
-    """An autoencoder fed with bits. Unknown bases and unlabelled rows weigh 0, but not in the 2018 model."""
+def loss_of(output, recipe):
+    """What the answer "bases", "composition" or "labels" is compared by."""
+    # The mean over what has a weight: known bases, labelled sequences.
+    mean = "mean_with_sample_weight"
+    if output == "labels":
+        return keras.losses.BinaryCrossentropy(reduction=mean)
+    if output == "bases" and recipe.loss == "cross-entropy":
+        return keras.losses.CategoricalCrossentropy(reduction=mean)
+    return "mean_squared_error"
 
-    def __init__(self, network, n_labels, changes):
-        super().__init__(network, n_labels)
-        self.outputs_asked, self.changes, self.counts = tuple(network.output), changes, KmerCounts(4, MIDDLE)
 
-    def targets(self, x, y, weight):
-        X, (labels, weight) = self.onehot(x), super().targets(x, y, weight)
-        known = known_bases(X) if "softmax" in self.changes else ops.ones_like(X[..., 0])
-        ones = ops.ones_like(known[:, 0])
-        targets = {"bases": (X, known), "composition": (self.counts(X), ones),
-                   "labels": (labels, ones if weight is None else weight)}
-        return tuple({key: targets[key][i] for key in self.outputs_asked} for i in (0, 1))
+def optimizer_of(recipe, args, n_sequences):
+    """2018: Nadam at a constant rate. Ours: Adam, and a rate that goes up and down.
+
+    From FIRST_RATE straight up to TOP_RATE in a twentieth of all steps, then down a
+    cosine to LAST_RATE; gradients longer than 1 are cut to that length.
+    """
+    if recipe.optimizer == "nadam":
+        return keras.optimizers.Nadam(PAPER_RATE, epsilon=1e-8)
+    # The whole schedule depends on how many steps there will be.
+    steps = args.epochs * -(-n_sequences // args.batch_size)  # -(-a // b) rounds up
+    warm_up = max(1, steps // 20)
+    rate = keras.optimizers.schedules.CosineDecay(
+        FIRST_RATE,
+        decay_steps=max(1, steps - warm_up),
+        alpha=LAST_RATE / TOP_RATE,
+        warmup_target=TOP_RATE,
+        warmup_steps=warm_up,
+    )
+    return keras.optimizers.Adam(rate, clipnorm=1.0)
 
 
 def train_autoencoder(args, splits, out_dir):
     """Stage 1: write model.keras and, last, autoencoder.json."""
-    train, changes = splits["train"], CHANGES[:args.ablation]
+    train = splits["train"]
+    recipe = RECIPES[args.ablation]
     if args.unlabelled:
-        more = load_unlabelled(args.unlabelled, danq.packed_dir(out_dir), args.unlabelled_limit)
+        folder = danq.packed_dir(out_dir)
+        # These rows teach bases and composition; their labels weigh nothing.
+        more = load_unlabelled(args.unlabelled, folder, args.unlabelled_limit)
         train = MixedSplit(**vars(train), unlabelled=more)
+    valid = None
+    if recipe.keep == "best epoch":
+        valid = splits["valid"]
+    commonest = base_shares(train).max()
+    chance = f" (commonest base: acc {commonest:.4f})"
+    if recipe.loss == "squared error":
+        # (1 - .25)^2 + 3 * .25^2, over four numbers
+        chance = f" (always .25: loss 0.1875; commonest base: acc {commonest:.4f})"
+
     with danq.all_devices(args.batch_size):
-        model = compiled_autoencoder(args, train.n_labels, len(train))
-        print(f"[1/3] autoencoder: {model.count_params():,} parameters, {CODE} numbers a sequence, {len(train):,} "
-              f"sequences, labels at weight {args.label_weight:g}, {args.epochs} epochs")
-        always = "" if changes else "always .25: loss 0.1875; "
-        training = danq.fit(model, train, splits["valid"] if "adam" in changes else None, args, PATIENCE,
-                            f" ({always}commonest base: acc {base_shares(train).max():.4f})")
-    report = reconstruction(args.ablation, danq.load_model(out_dir), train, splits["test"], args.batch_size)
-    danq.write_json(out_dir / "autoencoder.json", {
-        "training": training, "reconstruction": report, "sequences": len(train), "parameters": model.count_params(),
-        "peak_memory_stage1_gb": danq.peak_memory()})
+        model = compile_autoencoder(args, train.n_labels, len(train))
+        print(
+            f"[1/3] autoencoder: {model.count_params():,} parameters, "
+            f"{CODE} numbers a sequence, {len(train):,} sequences, "
+            f"labels at weight {args.label_weight:g}, {args.epochs} epochs"
+        )
+        training = danq.fit(model, train, valid, args, PATIENCE, chance)
+    # The best epoch's model, which need not be the last.
+    trained = danq.load_model(out_dir)
+    report = reconstruction(recipe, trained, train, splits["test"], args.batch_size)
+    record = {
+        "training": training,
+        "reconstruction": report,
+        "sequences": len(train),
+        "parameters": model.count_params(),
+        "peak_memory_stage1_gb": danq.peak_memory(),
+    }
+    danq.write_json(out_dir / "autoencoder.json", record)
 
 
 # ---- how well is DNA rebuilt?
 
-def reconstruction(ablation, model, train, test, batch_size):
-    """Base accuracy and bits per base of held-out rows, decoded from encodings as they are kept."""
-    encoder, decoder = encoder_of(model), keras.Model(model.get_layer("bottleneck").output, model.output["bases"])
-    rows, commonest, sums = danq.even_sample(len(test.X), 10_000), base_shares(train).argmax(), np.zeros(4)
+
+def reconstruction(recipe, model, train, test, batch_size):
+    """Base accuracy and bits per base of held-out rows.
+
+    They are decoded from encodings as they are kept, with their rounding.
+    """
+    encoder = encoder_of(model)
+    decoder = decoder_of(model)
+    commonest = base_shares(train).argmax()
+    rows = danq.even_sample(len(test.X), 10_000)
+    n_known = 0
+    n_right = 0
+    n_commonest = 0
+    bits = 0.0
     for block in gen_batches(len(rows), batch_size):
         X = onehot(test.X[rows[block]])
-        P = decoder.predict_on_batch(encoder.predict_on_batch(X).astype(code_dtype(ablation)))
+        Z = encoder.predict_on_batch(X).astype(recipe.encodings)
+        P = decoder.predict_on_batch(Z)
+        # Only bases that are known can be rebuilt.
         known = X.sum(-1) == 1
-        X, P = X[known], P[known]  # (bases, 4)
-        bits = -np.log2(np.clip(P[X > 0], 1e-7, 1))
-        sums += len(X), (P.argmax(-1) == X.argmax(-1)).sum(), X[:, commonest].sum(), bits.sum(dtype=float)
-    accuracy, commonest, bits = sums[1:] / max(sums[0], 1)
-    print(f"held-out DNA, {len(rows):,} test sequences: bases rebuilt {accuracy:.4f} ({bits:.3f} bits); commonest base "
-          f"{commonest:.4f}; the 2018 paper .2526")
-    return {"base_accuracy": accuracy, "bits_per_base": bits, "commonest_base": commonest}
+        X = X[known]  # (bases, 4)
+        P = P[known]
+        # Sums over all blocks; the means follow at the end.
+        n_known += len(X)
+        n_right += (P.argmax(-1) == X.argmax(-1)).sum()
+        n_commonest += X[:, commonest].sum()
+        # The bits that it takes to write down the true bases, knowing P.
+        bits -= np.log2(np.clip(P[X > 0], 1e-7, 1)).sum(dtype=float)
+
+    n = max(n_known, 1)  # there may be N only
+    report = {
+        "base_accuracy": float(n_right / n),
+        "bits_per_base": float(bits / n),
+        "commonest_base": float(n_commonest / n),
+    }
+    print_reconstruction(report, len(rows))
+    return report
+
+
+def print_reconstruction(report, n):
+    print(
+        f"held-out DNA, {n:,} test sequences: bases rebuilt "
+        f"{report['base_accuracy']:.4f} ({report['bits_per_base']:.3f} bits); "
+        f"commonest base {report['commonest_base']:.4f}; the 2018 paper .2526"
+    )
 
 
 def base_shares(split):
     """Shares of A, G, C, T in an even sample of rows."""
-    counts = 1 + onehot(split.X[danq.even_sample(len(split.X), 5000)]).sum((0, 1))
+    sample = danq.even_sample(len(split.X), 5000)
+    # From 1 on, so that rows of N alone have shares, too.
+    counts = 1 + onehot(split.X[sample]).sum((0, 1))
     return counts / counts.sum()
 
 
 # ---- encodings
 
-def load_encoder(out_dir, ablation):
-    """A function packed (n, 500) -> what the forest sees (n, width)."""
-    encode = danq.FromBits(encoder_of(danq.load_model(out_dir))).predict_on_batch
-    return lambda bits: encode(bits).astype(code_dtype(ablation))
 
+def load_encoder(out_dir, recipe):
+    """A function bits (n, 500 bytes) -> encodings (n, width), as they are kept."""
+    encoder = danq.FromBits(encoder_of(danq.load_model(out_dir)))
 
-def code_dtype(ablation):  # ours stays within a few units; the paper's has no scale
-    return np.float16 if "adam" in CHANGES[:ablation] else np.float32
+    def encode(bits):
+        return encoder.predict_on_batch(bits).astype(recipe.encodings)
+
+    return encode
 
 
 def write_encodings(path, encode, splits, labels, about, batch_size):
-    """Stage 2: encode all splits into `path`, after the batches that a kill left in path.part.
+    """Stage 2: encode all splits into an HDF5 file.
 
-    /train/Z (N, width), /train/Y (N, K), attributes windows, strands; /valid, /test; /labels (K, 2) assay, name
+    /train/Z (N, width), /train/Y (N, K), attributes windows, strands; /valid, /test;
+    /labels (K, 2) assay, name. A kill leaves the batches that were made in path.part:
+    the next call goes on after them.
     """
-    started, part, K = time.time(), path.with_suffix(".part"), len(labels)
-    Z = encode(splits["train"].X[:1])
-    width, dtype = Z.shape[1], Z.dtype
-    blocks = [(split, rows) for split in splits.values() for rows in gen_batches(len(split.X), batch_size)]
-    ends = [0, *np.cumsum([rows.stop - rows.start for _, rows in blocks]) * Z.nbytes]
-    bar = danq.progress(len(blocks))
-    with danq.readable(part, damage=()), open(part, "ab") as file:
-        done = int(np.searchsorted(ends, file.tell(), "right")) - 1
-        file.truncate(ends[done])  # a kill may have cut through a batch
-        for i, (split, rows) in enumerate(blocks[done:], done + 1):
-            file.write(encode(split.X[rows]).tobytes())
-            bar.update(i)
-    size = ends[-1] + sum(len(split.X) for split in splits.values()) * (K // 4 + 4) + (1 << 20)
-    with open(part, "rb") as made, new_file(path) as temporary, new_hdf5(temporary, size) as file:
-        file["labels"] = np.array([label[1:] for label in labels], h5py.string_dtype())
+    started = time.time()
+    part = path.with_suffix(".part")
+    # One sequence, encoded to see what an encoding looks like.
+    first = encode(splits["train"].X[:1])  # shows width and type
+    blocks = []  # (split, rows), in the order of the file
+    for split in splits.values():
+        for rows in gen_batches(len(split.X), batch_size):
+            blocks.append((split, rows))
+    # A raw file first, as a kill in the middle would spoil an HDF5 file.
+    made_now = encode_to_part(part, encode, blocks, row_bytes=first.nbytes)
+    # Those made before took as long, each.
+    whole = len(blocks) / (made_now or len(blocks))
+
+    n_labels = len(labels)
+    rows = sum(len(split.X) for split in splits.values())
+    label_bytes = rows * (n_labels // 4 + 4)  # gzip needs far less than a byte each
+    size = os.path.getsize(part) + label_bytes + (1 << 20)
+    with (
+        open(part, "rb") as encodings,
+        new_file(path) as temporary,
+        new_hdf5(temporary, size) as file,
+    ):
+        # With their labels beside them, encodings are of use without this kit.
+        table = [(assay, name) for _, assay, name in labels]
+        file["labels"] = np.array(table, h5py.string_dtype())
         for name, split in splits.items():
-            group, n = file.create_group(name), len(split.X)
-            group.attrs.update(windows=split.windows, strands=split.strands)
-            group.create_dataset("Z", (n, width), dtype, chunks=(min(n, 256), width), fletcher32=True)
-            group.create_dataset("Y", (n, K), "u1", chunks=(min(n, 1024), K), compression="gzip")
-            for rows in gen_batches(n, 8192):
-                Z = np.fromfile(made, dtype, (rows.stop - rows.start) * width)
-                group["Z"][rows], group["Y"][rows] = Z.reshape(-1, width), split.labels(rows)
-        seconds = (time.time() - started) * len(blocks) / (len(blocks) - done or len(blocks))  # with those made before
-        file.attrs["about"] = json.dumps(about | {"encoding_seconds": round(seconds, 2)})
+            write_split(file.create_group(name), split, encodings, first)
+        seconds = round((time.time() - started) * whole, 2)
+        file.attrs["about"] = json.dumps(about | {"encoding_seconds": seconds})
     part.unlink()
+    width = first.shape[1]
     print(f"[2/3] encodings: {width} numbers a sequence -> {path} ({seconds:.0f} s)")
+
+
+def encode_to_part(part, encode, blocks, row_bytes):
+    """Append the encodings of blocks to a raw file, after those that it holds.
+
+    blocks : [(split, rows)];  Returns how many blocks were encoded.
+    """
+    sizes = [(rows.stop - rows.start) * row_bytes for _, rows in blocks]
+    ends = np.cumsum(sizes)  # where each block ends in the file
+    bar = danq.progress(len(blocks))
+    with danq.file_faults(part, damage=()), open(part, "ab") as file:
+        # Whole blocks stay; a kill may have cut through the last one.
+        # Example, ends 20, 40, 60 and 50 bytes: two blocks, 40 bytes.
+        done = int(np.searchsorted(ends, file.tell(), "right"))
+        file.truncate(ends[done - 1] if done else 0)
+        for i in range(done, len(blocks)):
+            split, rows = blocks[i]
+            file.write(encode(split.X[rows]).tobytes())
+            bar.update(i + 1)
+    return len(blocks) - done
+
+
+def write_split(group, split, encodings, first):
+    """A split's encodings, from an open raw file, and labels into an HDF5 group.
+
+    first : an encoding (1, width), which shows width and type
+    """
+    n = len(split.X)
+    width = first.shape[1]
+    n_labels = split.n_labels
+    group.attrs.update(windows=split.windows, strands=split.strands)
+    # Chunks of whole rows; fletcher32 notices a damaged one.
+    Z = group.create_dataset(
+        "Z", (n, width), first.dtype, chunks=(min(n, 256), width), fletcher32=True
+    )
+    Y = group.create_dataset(
+        "Y", (n, n_labels), "u1", chunks=(min(n, 1024), n_labels), compression="gzip"
+    )
+    for rows in gen_batches(n, 8192):
+        numbers = (rows.stop - rows.start) * width
+        Z[rows] = np.fromfile(encodings, first.dtype, numbers).reshape(-1, width)
+        Y[rows] = split.labels(rows)
 
 
 @contextlib.contextmanager
 def new_hdf5(path, size):
-    """A new HDF5 file with `size` bytes of disk claimed; at the end it is cut to what it holds."""
+    """A new HDF5 file with `size` bytes of disk claimed; it is cut to what it holds."""
     danq.claim(path, size)  # a full disk ends it here, before HDF5 is open
     with h5py.File(path, "w") as file:
         danq.claim(path, size)
@@ -326,275 +652,769 @@ def new_hdf5(path, size):
 
 @contextlib.contextmanager
 def open_encodings(out_dir):
-    path, advice = out_dir / "encodings.h5", "remove it and give the command again without --reuse-encodings"
+    """Yield encodings.h5 and what it says about its run."""
+    path = out_dir / "encodings.h5"
+    advice = "remove it and give the command again without --reuse-encodings"
     if not path.is_file():
         raise BadInput(f"{path} is missing: run once without --reuse-encodings")
-    with danq.readable(path, advice):
+    with danq.file_faults(path, advice):
         file = h5py.File(path)
         about = json.loads(file.attrs["about"])
         for name in SPLITS:
-            file[f"{name}/Z"], file[f"{name}/Y"]
-    with file, danq.readable(path, advice, OSError):  # HDF5 finds a damaged chunk when it is read
+            file[f"{name}/Z"]  # a KeyError: damaged
+            file[f"{name}/Y"]
+    # HDF5 finds a damaged chunk when it is read, with an OSError.
+    with file, danq.file_faults(path, advice, OSError):
         yield file, about
 
 
 # ---- a random forest for many labels
-# For logistic regression write two functions of these names and give --reuse-encodings: fit_forest with these
-# arguments -> a dict of arrays (forest.npz); predict_forest(dict, Z, from column 0 on) -> scores (n, K).
+# For logistic regression write two functions of these names and give
+# --reuse-encodings: fit_forest with these arguments -> a dict of arrays (forest.npz);
+# predict_forest(dict, Z) -> scores (n, K). Both get all columns of the encodings, and
+# what is fitted from column `first` on must predict from there, too.
 
-def fit_forest(Z, Y, trees=TREES, leaf=LEAF, samples=SAMPLES, projections=PROJECTIONS, seed=1337, first=0):
+
+def fit_forest(
+    Z,
+    Y,
+    trees=TREES,
+    leaf=LEAF,
+    samples=SAMPLES,
+    projections=PROJECTIONS,
+    seed=1337,
+    first=0,
+):
     """Grow a random forest of many outputs.
 
-    Z : (N, width), used from column `first` on;  Y : (N, K) 0/1, arrays or HDF5 datasets
-    samples : rows drawn for each GROUP of trees where there are more: memory does not grow with N
-    projections : random sums of labels that stand for them as trees grow (Joly et al. 2014), each on a bootstrap of
-    SHARE of the rows and of `leaf`; 0 for the labels. Leaf means are then taken over the labels of all N rows.
+    Z : (N, width), used from column `first` on;  Y : (N, K) 0/1; arrays or HDF5
+    samples : rows drawn for each GROUP of trees, so that memory does not grow with N
+    projections : random sums of labels that stand for them as trees grow (Joly et al.
+        2014); 0 for the labels themselves. With them a tree grows on SHARE of the rows,
+        so that a leaf needs as much less: an eighth of 60 is 8
+    A leaf answers with the mean labels of all N rows that reach it.
     """
-    parts, bar, share = [], danq.progress(trees), SHARE if projections else 1.
-    for n in range(0, trees, GROUP):
-        rng = np.random.default_rng(seed + n)
-        rows = slice(None) if len(Z) <= samples else rng.choice(len(Z), samples, replace=False)
-        X, T = read_rows(Z, rows)[:, first:].astype(np.float32), read_rows(Y, rows).astype(np.float32)
-        if not np.isfinite(X).all():
-            raise BadInput("the encodings hold NaN or infinite numbers: train again with --restart")
+    forests = []
+    inner = []  # scikit-learn's own tree objects
+    bar = danq.progress(trees)
+    for start in range(0, trees, GROUP):
+        n_trees = min(GROUP, trees - start)
+        rng = np.random.default_rng(seed + start)
+        rows = slice(None)
+        if len(Z) > samples:
+            rows = rng.choice(len(Z), samples, replace=False)
+        # As scikit-learn's trees take them.
+        X = read_rows(Z, rows)[:, first:].astype(np.float32)
+        T = read_rows(Y, rows).astype(np.float32)
+        share = 1.0
         if projections:
-            T = T @ (rng.standard_normal((T.shape[1], projections), np.float32) / np.sqrt(projections))
-        forest = RandomForestRegressor(
-            min(GROUP, trees - n), min_samples_leaf=max(1, round(leaf * share)), max_features="sqrt", n_jobs=-1,
-            max_samples=max(1, int(share * len(X))), random_state=(seed + n) % 2 ** 32)
-        forest.fit(X, T[:, 0] if T.shape[1] == 1 else T)
-        parts.append(forest)
-        bar.update(n + forest.n_estimators)
-    forest = flatten_trees([tree.tree_ for part in parts for tree in part.estimators_], first)
-    return forest | {"means": leaf_means(forest, parts, Z, Y, first)}
+            share = SHARE
+            T = project(T, projections, rng)
+        forest = grow(X, T, n_trees, leaf, share, seed + start)
+        forests.append(forest)
+        inner += [tree.tree_ for tree in forest.estimators_]
+        bar.update(start + n_trees)
+    nodes = flatten_trees(inner, first)
+    return nodes | {"means": leaf_means(nodes, forests, Z, Y, first)}
+
+
+def project(T, n, rng):
+    """n random sums of the labels, (rows, K) -> (rows, n).
+
+    Labels that go together stay together, and a tree needs a hundredth of the time.
+    """
+    mix = rng.standard_normal((T.shape[1], n), np.float32)
+    return T @ (mix / np.sqrt(n))
+
+
+def grow(X, T, n_trees, leaf, share, seed):
+    """scikit-learn's forest on targets T (n, outputs).
+
+    Regression, as the variance p (1 - p) of a 0/1 label is half of its Gini impurity:
+    the splits are a classifier's, at an eighth of the time.
+    """
+    forest = RandomForestRegressor(
+        n_trees,
+        min_samples_leaf=max(1, round(leaf * share)),
+        max_features="sqrt",
+        max_samples=max(1, int(share * len(X))),
+        n_jobs=-1,
+        random_state=seed % 2**32,
+    )
+    if not np.isfinite(X).all():
+        raise BadInput(
+            "the encodings hold NaN or infinite numbers: train again with --restart"
+        )
+    if T.shape[1] == 1:
+        T = T[:, 0]  # scikit-learn warns of a single column
+    return forest.fit(X, T)
 
 
 def predict_forest(forest, Z):
-    """Scores (n, K) float32 of encodings Z (n, width): the mean of the leaves that a row reaches."""
-    return leaves_of(forest, Z) @ forest["means"] / np.float32(len(forest["root"]))
+    """Scores (n, K) float32 of encodings Z (n, width).
+
+    The mean, over the trees, of the leaves that a row reaches.
+    """
+    # (n, leaves) x (leaves, K): for each row the sum over its leaves.
+    reached = leaf_matrix(leaves_of(forest, Z), len(forest["means"]))
+    return reached @ forest["means"] / np.float32(len(forest["root"]))
 
 
 def read_rows(array, rows, block=20_000):
-    """Rows of an HDF5 dataset, in its order, in blocks: much faster than h5py's indexing."""
+    """Rows of an HDF5 dataset, in its order.
+
+    rows : a slice or numbers
+    """
+    # In blocks and by a mask: much faster than HDF5's own indexing.
     wanted = np.zeros(len(array), bool)
     wanted[rows] = True
-    return np.concatenate([array[i:i + block][wanted[i:i + block]] for i in range(0, len(array), block)])
+    parts = []
+    for start in range(0, len(array), block):
+        stop = start + block
+        parts.append(array[start:stop][wanted[start:stop]])
+    return np.concatenate(parts)
 
 
-def flatten_trees(trees, column):
-    """scikit-learn trees as arrays over all nodes: feature, threshold, left, right, leaf (number or -1); and root."""
-    first = np.cumsum([0] + [tree.node_count for tree in trees])
-    left, right, feature, threshold = (np.concatenate([getattr(tree, name) for tree in trees])
-                                       for name in ("children_left", "children_right", "feature", "threshold"))
-    own, shift, is_leaf = np.arange(first[-1]), np.repeat(first[:-1], np.diff(first)), left < 0
-    arrays = {"feature": np.where(is_leaf, 0, feature + column), "left": np.where(is_leaf, own, left + shift),
-              "right": np.where(is_leaf, own, right + shift), "leaf": np.where(is_leaf, is_leaf.cumsum() - 1, -1),
-              "root": first[:-1]}
-    return {"threshold": threshold} | {key: array.astype(np.int32) for key, array in arrays.items()}
+def flatten_trees(trees, first):
+    """scikit-learn's trees, one behind the other, as arrays over all their nodes.
+
+    trees : their inner objects (tree_), whose nodes are numbered from 0 in each
+    first : the column of the encodings that the trees call 0
+    Returns feature, threshold; left, right: numbers of the nodes below, of a leaf its
+    own; leaf: a leaf's number among all leaves, else -1; and root, a node a tree.
+
+    Example, two trees of a root and two leaves: nodes 0 1 2 | 3 4 5, root 0, 3;
+    left 1 1 2 | 4 4 5, right 2 1 2 | 5 4 5; leaf -1 0 1 | -1 2 3.
+    """
+    columns = {"feature": [], "threshold": [], "left": [], "right": [], "leaf": []}
+    roots = []
+    n_nodes = 0
+    n_leaves = 0
+    for tree in trees:
+        # scikit-learn marks a leaf by -1 for the node below.
+        own = n_nodes + np.arange(tree.node_count)
+        is_leaf = tree.children_left < 0
+        # Counted on over all trees, so that a leaf's number says which tree, too.
+        leaf_number = n_leaves + is_leaf.cumsum() - 1
+        columns["feature"].append(np.where(is_leaf, 0, tree.feature + first))
+        columns["threshold"].append(tree.threshold)
+        columns["left"].append(np.where(is_leaf, own, n_nodes + tree.children_left))
+        columns["right"].append(np.where(is_leaf, own, n_nodes + tree.children_right))
+        columns["leaf"].append(np.where(is_leaf, leaf_number, -1))
+        roots.append(n_nodes)
+        # Where the next tree begins.
+        n_nodes += tree.node_count
+        n_leaves += is_leaf.sum()
+    nodes = {"root": np.array(roots, np.int32)}
+    for name, parts in columns.items():
+        kind = np.float64 if name == "threshold" else np.int32
+        nodes[name] = np.concatenate(parts).astype(kind)
+    return nodes
 
 
-def leaves_of(forest, Z):
-    """Leaves that rows of Z (n, width) reach, sparse 0/1 (n, leaves)."""
-    Z, node, below = np.asarray(Z, np.float32), None, np.tile(forest["root"], (len(Z), 1))
-    row = np.arange(0, Z.size, Z.shape[1])[:, None]
-    while not np.array_equal(node, below):  # a leaf is its own child
+def leaves_of(nodes, Z):
+    """Numbers of the leaves that rows of Z (n, width) reach, (n, trees)."""
+    Z = np.asarray(Z, np.float32)
+    # Where a row's numbers begin in Z laid flat: take() is faster than Z[row, column].
+    start = np.arange(0, Z.size, Z.shape[1])[:, None]
+    # All rows start at the root of every tree, and go down a level at a time.
+    node = np.tile(nodes["root"], (len(Z), 1))
+    while True:
+        value = Z.take(start + nodes["feature"].take(node))
+        goes_left = value <= nodes["threshold"].take(node)
+        below = np.where(goes_left, nodes["left"].take(node), nodes["right"].take(node))
+        if np.array_equal(node, below):  # below a leaf is the leaf itself
+            return nodes["leaf"].take(node)
         node = below
-        is_left = Z.take(row + forest["feature"].take(node)) <= forest["threshold"].take(node)
-        below = np.where(is_left, forest["left"].take(node), forest["right"].take(node))
-    return leaf_matrix(forest["leaf"].take(node), len(forest["means"]))
 
 
-def leaf_matrix(leaf, n):
-    """Leaf numbers (rows, trees) -> sparse 0/1 (rows, n)."""
-    ends = np.arange(0, leaf.size + 1, leaf.shape[1])
-    return sparse.csr_matrix((np.ones(leaf.size, np.float32), leaf.ravel(), ends), (len(leaf), n))
+def leaf_matrix(leaf, n_leaves):
+    """Leaf numbers (n, trees) -> sparse (n, n_leaves), 1 where a row reaches a leaf.
+
+    Example: the leaves 0, 2 of one row, of 4 -> 1 0 1 0.
+    """
+    n, n_trees = leaf.shape
+    ones = np.ones(leaf.size, np.float32)
+    row_ends = np.arange(0, leaf.size + 1, n_trees)
+    return sparse.csr_matrix((ones, leaf.ravel(), row_ends), (n, n_leaves))
 
 
-def leaf_means(forest, parts, Z, Y, first, block=20_000):
-    """Mean labels of the rows of (Z, Y) in each leaf, (leaves, K) float32."""
-    n = forest["leaf"].max() + 1
-    total, sizes = np.zeros((n, Y.shape[1]), np.float32), np.zeros((n, 1), np.float32)
-    for i in range(0, len(Z), block):  # counts: exact in float32
-        X = Z[i:i + block][:, first:].astype(np.float32)
-        node = forest["root"] + np.hstack([part.apply(X) for part in parts])
-        reached = leaf_matrix(forest["leaf"].take(node), n).T
-        sums = (reached @ sparse.csr_matrix(Y[i:i + block], dtype=np.float32)).tocoo()
-        total[sums.row, sums.col] += sums.data
-        sizes += reached.sum(1)
-    return total / np.maximum(sizes, 1)
+def leaf_means(nodes, forests, Z, Y, first, block=20_000):
+    """Mean labels of the rows of (Z, Y) in each leaf, (leaves, K) float32.
+
+    forests : the scikit-learn forests that `nodes` were made of
+    """
+    n_leaves = nodes["leaf"].max() + 1
+    sums = np.zeros((n_leaves, Y.shape[1]), np.float32)  # counts: exact in float32
+    sizes = np.zeros((n_leaves, 1), np.float32)
+    for start in range(0, len(Z), block):
+        X = Z[start : start + block][:, first:].astype(np.float32)
+        # Nodes as each tree numbers them, then as we do.
+        node = np.hstack([forest.apply(X) for forest in forests]) + nodes["root"]
+        reached = leaf_matrix(nodes["leaf"].take(node), n_leaves)
+        labels = sparse.csr_matrix(Y[start : start + block], dtype=np.float32)
+        # (leaves, rows) x (rows, K): the labels of the rows in each leaf, added
+        block_sums = (reached.T @ labels).tocoo()
+        # Sparse, as few labels are 1 and few leaves are reached by a block.
+        sums[block_sums.row, block_sums.col] += block_sums.data
+        sizes += reached.T.sum(1)
+    # Each row's labels count in one leaf of every tree, and no leaf is without rows:
+    # those that it grew on are among them.
+    return sums / sizes
 
 
 def load_forest(path):
     """Plain arrays; a file with Python objects is refused, not run."""
-    with danq.readable(path, "fit it again"):
+    with danq.file_faults(path, "fit it again"):
         return dict(np.load(path, allow_pickle=False))
 
 
+# ---- stage 3
+
+
 def fit_and_score(args, out_dir):
-    """Stage 3: forest on the training encodings, thresholds on validation, scores on test."""
-    started, scores = time.time(), []
+    """Stage 3: forest on training, thresholds on validation, scores on test."""
+    started = time.time()
     with open_encodings(out_dir) as (file, about):
-        Z, Y, labels = file["train/Z"], file["train/Y"], [(i, *row) for i, row in enumerate(file["labels"].asstr()[:])]
-        print(f"[3/3] forest: {args.forest_trees} trees, {len(Z):,} x {Z.shape[1]} encodings, {Y.shape[1]} labels")
-        pooled = args.features in ("autoencoder", "untrained") and "pooled" in CHANGES[:args.ablation]
-        forest = fit_forest(Z, Y, args.forest_trees, args.forest_leaf, args.forest_samples, args.forest_projections,
-                            args.seed, first=DIGITS * pooled)  # digits are noise to it
-        with new_file(out_dir / "forest.npz") as temporary:
-            np.savez(temporary, **forest, data="SIMULATED " * about["simulated"] + about["data"])
-        seconds = {"autoencoder": about["training"]["seconds"], "encodings": about["encoding_seconds"],
-                   "forest": round(time.time() - started, 2)}
-        for group in (file["valid"], file["test"]):
-            windows, strands = int(group.attrs["windows"]), bool(group.attrs["strands"])
-            P = danq.strand_mean(lambda Z: predict_forest(forest, Z), group["Z"], windows, strands, 500)
-            scores += [P, group["Y"][:windows]]
-        if args.label_weight:  # what the autoencoder itself answers
-            answer = danq.load_model(out_dir).get_layer("labels")
-            P = danq.strand_mean(lambda Z: ops.convert_to_numpy(answer(Z[:, DIGITS:])), group["Z"], windows, strands,
-                                 500)
-            _, means = danq.evaluate(P, scores[-1], labels, [.5] * len(labels))
-            about["label_output"] = {key: means["all"][key] for key in ("auroc", "auprc")}
-            print("the autoencoder's own label output:", about["label_output"])
-        n = len(Z)
-    P_valid, Y_valid, P, Y = scores
-    danq.finish_run(out_dir, *danq.evaluate(P, Y, labels, danq.best_thresholds(P_valid, Y_valid)), about | {
-        "model": run_name(args), "train_sequences": n, "test_windows": len(P),
-        "strands": strands, "seconds": seconds, "training_seconds": round(sum(seconds.values()), 2),
-        "subset_accuracy": float(((P >= .5) == Y).all(1).mean())})
+        table = file["labels"].asstr()[:]
+        labels = [(i, assay, name) for i, (assay, name) in enumerate(table)]
+        forest = fit_and_save_forest(args, out_dir, file["train"], about)
+        forest_seconds = round(time.time() - started, 2)
+
+        def score(Z):
+            return predict_forest(forest, Z)
+
+        P_valid, Y_valid = score_encodings(score, file["valid"])
+        P_test, Y_test = score_encodings(score, file["test"])
+        if args.label_weight:
+            about["label_output"] = score_label_output(out_dir, file["test"], labels)
+        n_sequences = len(file["train/Z"])
+        strands = bool(file["test"].attrs["strands"])
+
+    # The thresholds of F1 are chosen on validation, never on test.
+    thresholds = danq.best_thresholds(P_valid, Y_valid)
+    rows, means = danq.evaluate(P_test, Y_test, labels, thresholds)
+    seconds = {
+        "autoencoder": about["training"]["seconds"],
+        "encodings": about["encoding_seconds"],
+        "forest": forest_seconds,
+    }
+    summary = about | {
+        "model": run_name(args),
+        "train_sequences": n_sequences,
+        "test_windows": len(P_test),
+        "strands": strands,
+        "seconds": seconds,
+        # What SuperQ cost: all three stages, as none is of use without the others.
+        "training_seconds": round(sum(seconds.values()), 2),
+        "subset_accuracy": subset_accuracy(P_test, Y_test),
+    }
+    danq.finish_run(out_dir, rows, means, summary)
+
+
+def fit_and_save_forest(args, out_dir, group, about):
+    """The forest on the training encodings -> forest.npz."""
+    Z = group["Z"]
+    Y = group["Y"]
+    print(
+        f"[3/3] forest: {args.forest_trees} trees, {len(Z):,} x {Z.shape[1]} "
+        f"encodings, {Y.shape[1]} labels"
+    )
+    forest = fit_forest(
+        Z,
+        Y,
+        args.forest_trees,
+        args.forest_leaf,
+        args.forest_samples,
+        args.forest_projections,
+        args.seed,
+        first=first_column(args),
+    )
+    data = about["data"]
+    if about["simulated"]:
+        data = f"SIMULATED {data}"
+    with new_file(out_dir / "forest.npz") as temporary:
+        np.savez(temporary, **forest, data=data)
+    return forest
+
+
+def subset_accuracy(P, Y):
+    """The 2018 score: a window counts where all its labels are right."""
+    all_right = ((P >= 0.5) == Y).all(1)
+    return float(all_right.mean())
+
+
+def first_column(args):
+    """The first of the encodings that the forest reads: digits are noise to it."""
+    # k-mer counts and PCA have no digits.
+    has_digits = args.features in ("autoencoder", "untrained")
+    if has_digits and RECIPES[args.ablation].pooled:
+        return DIGITS
+    return 0
+
+
+def score_encodings(score, group):
+    """Scores and labels (windows, K) of a split in encodings.h5.
+
+    score : encodings (n, width) -> (n, K)
+    """
+    windows = int(group.attrs["windows"])
+    strands = bool(group.attrs["strands"])
+    P = danq.strand_mean(score, group["Z"], windows, strands, batch_size=500)
+    return P, group["Y"][:windows]
+
+
+def score_label_output(out_dir, group, labels):
+    """AUROC and AUPRC of what the autoencoder itself answers, without the forest."""
+    # The label layer reads the pooled half of the bottleneck, as the forest does.
+    label_layer = danq.load_model(out_dir).get_layer("labels")
+
+    def score(Z):
+        return ops.convert_to_numpy(label_layer(Z[:, DIGITS:]))
+
+    # Thresholds of F1 do not matter here: only rankings are scored.
+    P, Y = score_encodings(score, group)
+    _, means = danq.evaluate(P, Y, labels, [0.5] * len(labels))
+    scores = {key: means["all"][key] for key in ("auroc", "auprc")}
+    print("the autoencoder's own label output:", scores)
+    return scores
 
 
 # ---- the command line
 
-def parse_args(argv=None):
-    parser, data, network, training, forest, after = danq.shared_arguments(__doc__, None, EPOCHS, BATCH)
-    data("--unlabelled", metavar="FILE", help="FASTA or .mat for the autoencoder alone")
-    data("--unlabelled-limit", type=positive, metavar="N", help="take N, every k-th of the file")
-    network("--paper", action="store_true",
-            help="the 2018 network, recipe (10 epochs, batches of 100) and size of forest (10 trees, leaf 1)")
-    network("--filters", type=positive, help=f"of the first convolution ({FILTERS}; --paper 320)")
-    network("--lstm-units", type=number(int, 0), help=f"of the BLSTM, each way; 0: none ({LSTM_UNITS}; --paper 320)")
-    network("--no-lstm", dest="lstm_units", action="store_const", const=0, help="as the paper's authors presented it")
-    network("--ablation", type=int, choices=range(len(CHANGES) + 1), metavar="N", default=len(CHANGES),
-            help="take the first N changes from the 2018 autoencoder to ours")
-    training("--label-weight", type=number(float, 0), metavar="W",
-             help=f"of the labels in the autoencoder's loss; 0: none, as in 2018 ({LABEL_WEIGHT:g})")
-    forest("--features", default="autoencoder", choices=("autoencoder", "untrained", "pca", "kmer"),
-           help="what the forest sees: the bottleneck, or a yardstick")
-    forest("--forest-trees", type=positive, default=TREES, help="%(default)s")
-    forest("--forest-leaf", type=positive, default=LEAF, help="encodings in a leaf at least (%(default)s)")
-    forest("--forest-samples", type=positive, default=SAMPLES, help="rows that trees grow on at most (%(default)s)")
-    forest("--forest-projections", type=number(int, 0), default=PROJECTIONS, metavar="D",
-           help="random sums of labels that trees grow on; 0 for the labels (%(default)s)")
-    forest("--reuse-encodings", action="store_true", help="the forest alone, on encodings.h5 of --out-dir")
-    after("--compare", nargs="+", metavar="DIR", help="set finished runs side by side, DanQ's first, and exit")
-    after("--curve", nargs="+", metavar="DIR", help="set finished runs of several sizes side by side, and exit")
-    args = parser.parse_args(argv)
-    if args.paper:
-        parser.set_defaults(epochs=10, batch_size=danq.BATCH, forest_trees=10, forest_leaf=1)
-        args = parser.parse_args(argv)
-        if args.ablation < len(CHANGES):
-            raise BadInput("--paper takes none of the CHANGES: not with --ablation")
-        args.ablation = 0
-    learns, ours = args.features == "autoencoder", "pooled" in CHANGES[:args.ablation]
-    if args.label_weight is None:
-        args.label_weight = LABEL_WEIGHT if learns and ours else 0.
-    for wrong, why in (
-            (not learns and (args.paper or args.label_weight or args.unlabelled),
-             "--features is for yardsticks, which are not trained: not with --paper, --label-weight, --unlabelled"),
-            (args.label_weight and not ours, "--label-weight needs the pooled features: not with --paper, --ablation"),
-            (args.unlabelled_limit and not args.unlabelled, "--unlabelled-limit needs --unlabelled FILE"),
-            (args.reuse_encodings and args.restart, "--restart discards the encodings that --reuse-encodings needs")):
-        if wrong:
-            raise BadInput(why)
-    args.out_dir = args.out_dir or f"runs/{('superq-paper' if args.paper else 'superq') if learns else args.features}"
-    return args
-
 
 def main(argv=None):
     args = parse_args(argv)
-    out_dir, changeable = Path(args.out_dir), ()
-    if folders := args.compare or args.curve:
-        draw, name = (compare, "comparison.md") if args.compare else (learning_curve, "curve.md")
-        return draw(folders, args.output or danq.packed_dir(folders[0]).with_name(name))
-    if args.motifs:
-        return danq.write_motifs(out_dir, "superq.py", args.motifs)
-    if args.predict or args.test_data:
-        return (danq.annotate if args.predict else danq.score_elsewhere)(args, trained_scores(out_dir))
-    if args.reuse_encodings:  # everything but the forest's arguments is as it was
-        changeable = "forest_trees", "forest_leaf", "forest_samples", "forest_projections", "code"
-        with open_encodings(out_dir) as (_, about):
-            simulated, before = about["simulated"], danq.read_json(out_dir / "args.json", "settings")["settings"]
-        sources = before["data_files"]
-        vars(args).update({key: before[key] for key in vars(args).keys() & before.keys() if key not in changeable})
+    out_dir = Path(args.out_dir)
+    if args.compare:
+        beside = danq.packed_dir(args.compare[0]).with_name("comparison.md")
+        compare(args.compare, args.output or beside)
+    elif args.curve:
+        beside = danq.packed_dir(args.curve[0]).with_name("curve.md")
+        learning_curve(args.curve, args.output or beside)
+    elif args.motifs:
+        danq.write_motifs(out_dir, "superq.py", args.motifs)
+    elif args.predict:
+        danq.annotate(args, trained_scores(out_dir))
+    elif args.test_data:
+        danq.score_elsewhere(args, trained_scores(out_dir))
+    elif args.reuse_encodings:
+        fit_another_forest(args, out_dir)
     else:
-        splits, labels = danq.load_data(args)
-        simulated, sources = splits["train"].simulated, [split.source for split in splits.values()]
-        sources += [danq.file_state(args.unlabelled)] if args.unlabelled else []
-    with danq.run_folder(args, "superq.py", simulated, sources, changeable) as finished:
+        run_all_stages(args, out_dir)
+
+
+def run_all_stages(args, out_dir):
+    splits, labels = danq.load_data(args)
+    simulated = splits["train"].simulated
+    sources = [split.source for split in splits.values()]
+    # This file decides the result, too.
+    if args.unlabelled:
+        sources.append(danq.file_state(args.unlabelled))
+    with danq.run_folder(args, "superq.py", simulated, sources) as finished:
         if finished:
             return
-        if not args.reuse_encodings:
-            encode_splits(args, splits, labels, out_dir)
+        # Each stage leaves a file: what is there is not made again.
+        if not (out_dir / "autoencoder.json").is_file():
+            if args.features == "autoencoder":
+                train_autoencoder(args, splits, out_dir)
+            else:
+                make_yardstick(args, splits, out_dir)
+        path = out_dir / "encodings.h5"
+        if not path.is_file():
+            about = danq.read_json(out_dir / "autoencoder.json", "training")
+            about |= {
+                "features": args.features,
+                "data": args.data_dir,
+                "limit": args.limit,
+                "simulated": simulated,
+            }
+            encode = load_encoder(out_dir, RECIPES[args.ablation])
+            write_encodings(path, encode, splits, labels, about, args.batch_size)
         fit_and_score(args, out_dir)
 
 
-def encode_splits(args, splits, labels, out_dir):
-    """Stages 1 and 2, what is not done of them."""
-    record, path = out_dir / "autoencoder.json", out_dir / "encodings.h5"
-    if not record.is_file():
-        (train_autoencoder if args.features == "autoencoder" else make_yardstick)(args, splits, out_dir)
-    if not path.is_file():
-        about = {"features": args.features, "data": args.data_dir, "limit": args.limit,
-                 "simulated": splits["train"].simulated} | danq.read_json(record, "training")
-        write_encodings(path, load_encoder(out_dir, args.ablation), splits, labels, about, args.batch_size)
+FOREST_SETTINGS = (
+    "forest_trees",
+    "forest_leaf",
+    "forest_samples",
+    "forest_projections",
+)
 
 
-def run_name(args):
-    names = {"kmer": "k-mers -> forest", "untrained": "untrained encoder -> forest", "pca": "PCA -> forest",
-             "autoencoder": "SuperQ" + " (paper)" * args.paper}
-    learns, weight = args.features == "autoencoder" and "pooled" in CHANGES[:args.ablation], args.label_weight
-    return ", ".join(filter(None, [
-        names[args.features], args.ablation < len(CHANGES) and not args.paper and f"ablation {args.ablation}",
-        learns and weight != LABEL_WEIGHT and (f"label weight {weight:g}" if weight else "no labels"),
-        args.lstm_units == 0 and "no BLSTM", args.unlabelled and f"+ {args.unlabelled_limit or 'all'} unlabelled",
-        not args.forest_projections and "direct forest"]))
+def fit_another_forest(args, out_dir):
+    """--reuse-encodings: stage 3 alone. All settings but the forest's stay."""
+    with open_encodings(out_dir) as (_, about):
+        simulated = about["simulated"]
+    # What the encodings were made with, whatever this command line says.
+    before = danq.read_json(out_dir / "args.json", "settings")["settings"]
+    for key in vars(args).keys() & before.keys():
+        if key not in FOREST_SETTINGS:
+            setattr(args, key, before[key])
+    sources = before["data_files"]
+    with danq.run_folder(
+        args, "superq.py", simulated, sources, FOREST_SETTINGS
+    ) as finished:
+        if not finished:
+            fit_and_score(args, out_dir)
 
 
 def trained_scores(out_dir):
     """A finished run as a function, packed (n, 500) -> (n, K)."""
-    encode = load_encoder(out_dir, danq.finished_settings(out_dir, "superq.py")["ablation"])
+    settings = danq.finished_settings(out_dir, "superq.py")
+    encode = load_encoder(out_dir, RECIPES[settings["ablation"]])
     forest = load_forest(out_dir / "forest.npz")
-    return lambda X: predict_forest(forest, encode(X))
+
+    def score(bits):
+        return predict_forest(forest, encode(bits))
+
+    return score
 
 
-# ==== The machinery: not needed to understand SuperQ.
+def run_name(args):
+    """What tables and figures call a run: "SuperQ", and what differs from it."""
+    names = {
+        "kmer": "k-mers -> forest",
+        "untrained": "untrained encoder -> forest",
+        "pca": "PCA -> forest",
+        "autoencoder": "SuperQ",
+    }
+    name = names[args.features]
+    # What differs from the usual, in the order in which it matters.
+    if args.paper:
+        name += " (paper)"
+    elif args.ablation < len(RECIPES) - 1:
+        name += f", ablation {args.ablation}"
+    # Whether labels could take part at all.
+    learns = args.features == "autoencoder" and RECIPES[args.ablation].pooled
+    if learns and args.label_weight == 0:
+        name += ", no labels"
+    elif learns and args.label_weight != LABEL_WEIGHT:
+        name += f", label weight {args.label_weight:g}"
+    if args.lstm_units == 0:
+        name += ", no BLSTM"
+    if args.unlabelled:
+        name += f", + {args.unlabelled_limit or 'all'} unlabelled"
+    if not args.forest_projections:
+        name += ", direct forest"
+    return name
+
+
+def parse_args(argv=None):
+    parser, groups = danq.shared_arguments(__doc__, None, EPOCHS, BATCH)
+    data = groups["data"].add_argument
+    data("--unlabelled", metavar="FILE", help="FASTA or .mat for the autoencoder alone")
+    data(
+        "--unlabelled-limit",
+        type=positive,
+        metavar="N",
+        help="take N, every k-th of the file",
+    )
+
+    network = groups["network"].add_argument
+    network(
+        "--paper",
+        action="store_true",
+        help="the 2018 network, recipe (10 epochs, batches of 100) and size of forest "
+        "(10 trees, leaf 1)",
+    )
+    network(
+        "--filters",
+        type=positive,
+        help=f"of the first convolution ({FILTERS}; --paper {danq.FILTERS})",
+    )
+    network(
+        "--lstm-units",
+        type=number(int, 0),
+        help=f"of the BLSTM, each way; 0: none ({LSTM_UNITS}; --paper "
+        f"{danq.LSTM_UNITS})",
+    )
+    network(
+        "--no-lstm",
+        dest="lstm_units",
+        action="store_const",
+        const=0,
+        help="as the paper's authors presented it",
+    )
+    network(
+        "--ablation",
+        type=int,
+        choices=range(len(RECIPES)),
+        metavar="N",
+        default=len(RECIPES) - 1,
+        help="take the first N steps from the 2018 autoencoder to ours (%(default)s)",
+    )
+
+    groups["training"].add_argument(
+        "--label-weight",
+        type=number(float, 0),
+        metavar="W",
+        help="of the labels in the autoencoder's loss; 0: none, as in 2018 "
+        f"({LABEL_WEIGHT:g})",
+    )
+
+    forest = groups["forest"].add_argument
+    forest(
+        "--features",
+        default="autoencoder",
+        choices=("autoencoder", "untrained", "pca", "kmer"),
+        help="what the forest sees: the bottleneck, or a yardstick",
+    )
+    forest("--forest-trees", type=positive, default=TREES, help="%(default)s")
+    forest(
+        "--forest-leaf",
+        type=positive,
+        default=LEAF,
+        help="encodings in a leaf at least (%(default)s)",
+    )
+    forest(
+        "--forest-samples",
+        type=positive,
+        default=SAMPLES,
+        help="rows that trees grow on at most (%(default)s)",
+    )
+    forest(
+        "--forest-projections",
+        type=number(int, 0),
+        default=PROJECTIONS,
+        metavar="D",
+        help="random sums of labels that trees grow on; 0 for the labels (%(default)s)",
+    )
+    forest(
+        "--reuse-encodings",
+        action="store_true",
+        help="the forest alone, on encodings.h5 of --out-dir",
+    )
+
+    after = groups["after training"].add_argument
+    after(
+        "--compare",
+        nargs="+",
+        metavar="DIR",
+        help="set finished runs side by side, DanQ's first, and exit",
+    )
+    after(
+        "--curve",
+        nargs="+",
+        metavar="DIR",
+        help="set finished runs of several sizes side by side, and exit",
+    )
+
+    # --paper changes defaults, so the line is parsed twice.
+    args = parser.parse_args(argv)
+    if args.paper:
+        if args.ablation < len(RECIPES) - 1:
+            raise BadInput("--paper takes none of the steps: not with --ablation")
+        # Its own defaults; what was given on the command line stays.
+        parser.set_defaults(
+            epochs=10, batch_size=danq.BATCH, forest_trees=10, forest_leaf=1
+        )
+        args = parser.parse_args(argv)
+        args.ablation = 0
+    complete(args)
+    return args
+
+
+def complete(args):
+    """Defaults that depend on other arguments; BadInput where these contradict."""
+    learns = args.features == "autoencoder"
+    has_labels = learns and RECIPES[args.ablation].pooled
+    if not learns and (args.paper or args.label_weight or args.unlabelled):
+        raise BadInput(
+            "--features is for yardsticks, which are not trained: "
+            "not with --paper, --label-weight, --unlabelled"
+        )
+    if args.label_weight and not has_labels:
+        raise BadInput(
+            "--label-weight needs the pooled features: not with --paper, --ablation"
+        )
+    if args.unlabelled_limit and not args.unlabelled:
+        raise BadInput("--unlabelled-limit needs --unlabelled FILE")
+    if args.reuse_encodings and args.restart:
+        raise BadInput("--restart discards the encodings that --reuse-encodings needs")
+    if args.label_weight is None:
+        args.label_weight = LABEL_WEIGHT if has_labels else 0.0
+    if args.out_dir is None:
+        name = "superq" if learns else args.features
+        if args.paper:
+            name = "superq-paper"
+        args.out_dir = f"runs/{name}"
+
+
+# ==== The machinery: not needed to understand SuperQ, but for its first section.
+# ---- counting k-mers on both strands
+
+
+@keras.saving.register_keras_serializable("superq")
+class KmerCounts(layers.Layer):
+    """Square roots of the counts of k-mers in the central `span` bases.
+
+    (B, 1000, 4) -> (B, n): a k-mer and its reverse complement are counted together, so
+    that n is 10 for k = 2, 32 for k = 3 and 136 for k = 4.
+    """
+
+    def __init__(self, k, span, **options):
+        super().__init__(**options)
+        self.k = k
+        self.span = span
+        self.n_words = 4**k
+
+    def call(self, X):
+        X = central(X, self.span)
+        places = self.span - self.k + 1
+        base = ops.argmax(X, -1)  # (B, span), A, G, C, T are 0, 1, 2, 3
+        known = known_bases(X)
+
+        # The number of the word at each place, k digits in base 4. The first base
+        # counts most (in base_4_numeral, least; either would do):
+        #     GATT -> 1, 0, 3, 3 -> ((1 * 4 + 0) * 4 + 3) * 4 + 3 = 79
+        # An unknown base looks like A here, but its word is not whole: it counts 0.
+        word = ops.zeros_like(base[:, :places])
+        whole = ops.ones_like(known[:, :places])
+        for i in range(self.k):
+            word = word * 4 + base[:, i : i + places]
+            whole = whole * known[:, i : i + places]
+
+        # One sum over all sequences at once, into n_sequences * n_words bins: those
+        # of sequence b begin at b * n_words. Example, 2-mers: AG (1) is bin 1 in
+        # sequence 0, bin 17 in sequence 1.
+        n_sequences = ops.shape(X)[0]
+        sequence = ops.arange(n_sequences, dtype=base.dtype)[:, None]
+        bin_number = sequence * self.n_words + word
+        counts = ops.segment_sum(
+            ops.reshape(whole, (-1,)),
+            ops.reshape(bin_number, (-1,)),
+            n_sequences * self.n_words,
+        )
+        counts = ops.reshape(counts, (-1, self.n_words))
+
+        # What stands on the other strand is a word's mate: both are added, and of each
+        # pair one column stays. A palindrome (AT) is its own mate and counts twice.
+        mates = reverse_complements(self.k)
+        one_of_each = np.flatnonzero(np.arange(self.n_words) <= mates)
+        own = ops.take(counts, one_of_each, 1)
+        other = ops.take(counts, mates[one_of_each], 1)
+        return ops.sqrt(own + other)
+
+    def get_config(self):
+        return super().get_config() | {"k": self.k, "span": self.span}
+
+
+def reverse_complements(k):
+    """The number of each k-mer's reverse complement, (4^k,).
+
+    Numbers as in KmerCounts. Example, GA: 1 * 4 + 0 = 4; its reverse complement TC is
+    3 * 4 + 2 = 14.
+    """
+    word = np.arange(4**k)
+    mate = np.zeros_like(word)
+    for _ in range(k):
+        last = word % 4
+        word = word // 4
+        mate = mate * 4 + (3 - last)  # A, G, C, T: the complement of digit d is 3 - d
+    return mate
+
+
+def known_bases(X):
+    """(B, length, 4) -> (B, length): 1 where one base is set, 0 at an N."""
+    return ops.cast(ops.equal(ops.sum(X, -1), 1), "float32")
+
+
+# ---- feeding bits
+
+
+class AutoencoderFromBits(danq.FromBits):
+    """An autoencoder fed with bits, which are what it must answer, too."""
+
+    def __init__(self, network, n_labels, recipe):
+        super().__init__(network, n_labels)
+        self.asked = tuple(network.output)  # names of its outputs
+        self.counts_unknown = recipe.loss == "squared error"  # as in 2018
+        self.composition = KmerCounts(*COMPOSITION_KMERS)
+
+    def targets(self, x, y, weight):
+        """Two dicts, targets and weights, with an entry for each output.
+
+        Unknown bases weigh 0, and so do the labels of rows that have none.
+        """
+        X = self.onehot(x)
+        labels, label_weight = super().targets(x, y, weight)
+        if self.counts_unknown:
+            base_weight = ops.ones_like(X[..., 0])
+        else:
+            base_weight = known_bases(X)
+        every_row = ops.ones_like(base_weight[:, 0])
+        if label_weight is None:
+            label_weight = every_row
+
+        targets = {
+            "bases": X,
+            "composition": self.composition(X),
+            "labels": labels,
+        }
+        weights = {
+            "bases": base_weight,
+            "composition": every_row,
+            "labels": label_weight,
+        }
+        return (
+            {name: targets[name] for name in self.asked},
+            {name: weights[name] for name in self.asked},
+        )
+
+
 # ---- yardsticks and unlabelled DNA
 
+
 def make_yardstick(args, splits, out_dir):
-    """Stage 1 of yardsticks, as networks: k-mer counts, PCA, an untrained encoder."""
-    train, started, inputs = splits["train"], time.time(), keras.Input((LENGTH, 4))
+    """Stage 1 of a yardstick: its features as a network that is not trained."""
+    train = splits["train"]
+    started = time.time()
     if args.features == "kmer":
-        counts = [KmerCounts(k, span)(inputs) for k, span in YARDSTICK]
-        model = keras.Model(inputs, layers.Concatenate(name="bottleneck")(counts))
+        model = kmer_network()
     elif args.features == "pca":
-        X = onehot(train.X[danq.even_sample(len(train.X), 20_000)])
-        pca = PCA(min(CODE, len(X)), random_state=args.seed).fit(X.reshape(len(X), -1).astype(np.float32))
-        project = layers.Dense(pca.n_components_, name="bottleneck")
-        model = keras.Model(inputs, project(layers.Flatten()(inputs)))
-        project.set_weights([pca.components_.T, -pca.components_ @ pca.mean_])
+        model = pca_network(train, args.seed)
     else:
         keras.utils.set_random_seed(args.seed)
         model = encoder_of(build(args, train.n_labels))
-    model.name = f"{args.features}{'_SIMULATED' * train.simulated}"
+    model.name = args.features
+    if train.simulated:
+        model.name += "_SIMULATED"
     with new_file(out_dir / "model.keras") as temporary:
         model.save(temporary)
     seconds = round(time.time() - started, 2)
-    danq.write_json(out_dir / "autoencoder.json", {
-        "training": {"epochs": 0, "best_epoch": 0, "seconds": seconds}, "parameters": model.count_params()})
+    record = {
+        "training": {"epochs": 0, "best_epoch": 0, "seconds": seconds},
+        "parameters": model.count_params(),
+    }
+    danq.write_json(out_dir / "autoencoder.json", record)
+
+
+def kmer_network():
+    """The yardstick's k-mer counts: (B, 1000, 4) -> (B, 146)."""
+    inputs = keras.Input((LENGTH, 4))
+    counts = [KmerCounts(k, span)(inputs) for k, span in YARDSTICK_KMERS]
+    return keras.Model(inputs, layers.Concatenate(name="bottleneck")(counts))
+
+
+def pca_network(train, seed):
+    """The first 500 principal components of the one-hot: (B, 1000, 4) -> (B, 500)."""
+    X = onehot(train.X[danq.even_sample(len(train.X), 20_000)])
+    X = X.reshape(len(X), -1).astype(np.float32)
+    pca = PCA(min(CODE, len(X)), random_state=seed).fit(X)
+    # components (x - mean), as a dense layer: components x + bias
+    # As a network, it is saved, loaded and fed like the others.
+    projection = layers.Dense(pca.n_components_, name="bottleneck")
+    inputs = keras.Input((LENGTH, 4))
+    model = keras.Model(inputs, projection(layers.Flatten()(inputs)))
+    projection.set_weights([pca.components_.T, -pca.components_ @ pca.mean_])
+    return model
 
 
 @dataclasses.dataclass
 class MixedSplit(danq.Split):
-    """A Split and, as its rows n..n + m, sequences without labels: (m, 500) uint8."""
+    """A Split, and sequences without labels as its rows n..n + m: (m, 500) uint8."""
+
     unlabelled: np.ndarray | None = None
 
     def __len__(self):
@@ -602,90 +1422,175 @@ class MixedSplit(danq.Split):
 
     def batch(self, rows):
         """X, Y and weights of some rows: 1, or 0 without labels."""
-        own, X = rows < len(self.X), np.empty((len(rows), self.X.shape[1]), np.uint8)
-        X[own], X[~own] = self.X[rows[own]], self.unlabelled[rows[~own] - len(self.X)]
-        return X, self.Y[np.where(own, rows, 0)], own.astype(np.float32)
+        n = len(self.X)
+        labelled = rows < n
+        X = np.empty((len(rows), self.X.shape[1]), np.uint8)
+        # Rows below n are of the Split, those above of the file without labels.
+        X[labelled] = self.X[rows[labelled]]
+        X[~labelled] = self.unlabelled[rows[~labelled] - n]
+        Y = self.Y[np.where(labelled, rows, 0)]  # anything, where it weighs nothing
+        return X, Y, labelled.astype(np.float32)
 
 
 def load_unlabelled(path, folder, limit=None):
-    """Packed sequences (n, 500) of a file without labels, a memory map; limit : so many, every k-th.
+    """Packed sequences (n, 500) of a file without labels, a memory map.
 
-    path : FASTA, cut into windows side by side, those of more N than bases left out; or a .mat with trainxdata or xdata
+    path : FASTA, cut into windows side by side, those of more N than bases left out;
+        or a .mat with trainxdata or xdata
+    limit : take so many, every k-th
     """
     path = Path(path)
-    mark = sha256(f"{os.path.realpath(path)} {danq.file_state(path)}".encode()).hexdigest()[:8]
-    packed = folder / f"{path.name}-{mark}.npy"
-    if not packed.is_file():
-        is_mat = h5py.is_hdf5(path) or path.open("rb").read(6) == b"MATLAB"
-        with danq.locked(folder, wait=True), new_file(packed) as temporary:
-            (pack_mat if is_mat else pack_fasta)(path, temporary)
-    with danq.readable(packed, "remove it: it is made again"):
-        X = np.load(packed, mmap_mode="r")
-    return X[::max(1, len(X) // (limit or len(X)))][:limit]
+    state = f"{os.path.realpath(path)} {danq.file_state(path)}"
+    # Another file, or another state of it, is another copy.
+    copy = folder / f"{path.name}-{sha256(state.encode()).hexdigest()[:8]}.npy"
+    if not copy.is_file():
+        with danq.locked(folder, wait=True), new_file(copy) as temporary:
+            if h5py.is_hdf5(path) or path.open("rb").read(6) == b"MATLAB":
+                pack_mat(path, temporary)
+            else:
+                pack_fasta(path, temporary)
+    with danq.file_faults(copy, "remove it: it is made again"):
+        X = np.load(copy, mmap_mode="r")
+    if limit is None:
+        return X
+    # Example, 10 of 35: rows 0, 3, 6, ... 27.
+    step = max(1, len(X) // limit)
+    return X[::step][:limit]
 
 
-def pack_mat(path, packed):
-    keys = [*(f"{split}xdata" for split in SPLITS), "xdata"]
+def pack_mat(path, target):
+    """Pack the sequences of the first variable that may hold some."""
+    keys = [f"{split}xdata" for split in SPLITS] + ["xdata"]
     with danq.open_mat(path, keys) as (*arrays, _):
-        key, X = next(((key, X) for key, X in zip(keys, arrays) if X is not None), (" or ".join(keys), None))
-        danq.check_layout(path, [key], X)
-        danq.pack_array(X, [(0, X.shape[-1])], packed, f"{path}: {key}")
+        for key, X in zip(keys, arrays, strict=True):
+            if X is not None:
+                danq.check_layout(path, [key], X)
+                danq.pack_array(X, [(0, X.shape[-1])], target, f"{path}: {key}")
+                return
+    raise BadInput(f"{path} has no variable {' or '.join(keys)}")
 
 
-def pack_fasta(path, packed):
-    def windows():
-        return (window for window in danq.fasta_windows(path, LENGTH)
-                if len(window[-1].translate(None, b"ACGT")) <= LENGTH // 2)
-
-    n, rest = sum(1 for _ in windows()), windows()
+def pack_fasta(path, target):
+    n = sum(1 for _ in known_windows(path))  # read twice: once for their number
     if not n:
-        raise BadInput(f"{path} holds no window of {LENGTH} bases with half of them known")
-    out = np.lib.format.open_memmap(packed, "w+", np.uint8, (n, LENGTH // 2))
-    danq.claim(packed, os.path.getsize(packed))
-    for i in range(0, n, 1000):
-        X = danq.letters_to_onehot(list(islice(rest, 1000)), path)
-        out[i:i + len(X)] = danq.packed(X)
+        raise BadInput(
+            f"{path} holds no window of {LENGTH} bases with half of them known"
+        )
+    out = np.lib.format.open_memmap(target, "w+", np.uint8, (n, LENGTH // 2))
+    danq.claim(target, os.path.getsize(target))
+    windows = known_windows(path)
+    for start in range(0, n, 1000):
+        X = danq.letters_to_onehot(list(islice(windows, 1000)), path)
+        out[start : start + len(X)] = danq.packed(X)
+
+
+def known_windows(path):
+    """Windows side by side of which at least half of the bases are known."""
+    for window in danq.fasta_windows(path, LENGTH):
+        letters = window[-1]
+        unknown = letters.translate(None, b"ACGT")  # what is left without them
+        if len(unknown) <= LENGTH // 2:
+            yield window
 
 
 # ---- side by side
 
+
 def read_runs(folders):
-    """The summaries of finished runs, with their folders, settings and means over all labels as keys of their own."""
-    runs, names = [], [Path(os.path.realpath(folder)).name for folder in folders]
-    for folder, name in zip(map(Path, folders), names):
-        settings, run = danq.finished_settings(folder), danq.read_json(folder / "summary.json", "means", "labels")
-        if not run["means"]["all"]["labels"]:
-            raise BadInput(f"{folder} has no scores: no label has both classes in its test split")
-        runs.append(run["means"]["all"] | run | {
-            "folder": folder, "name": name if names.count(name) == 1 else str(folder),
-            "settings": settings | {"seed": None}})
+    """Finished runs: their summaries, and a few keys more.
+
+    folder, name; settings without the seed, which decide what is compared; auroc and
+    others, the means over all labels
+    """
+    # Short names, unless two runs have the same.
+    names = [Path(os.path.realpath(folder)).name for folder in folders]
+    runs = []
+    for folder, name in zip(folders, names, strict=True):
+        settings = danq.finished_settings(folder)
+        summary = danq.read_json(Path(folder) / "summary.json", "means", "labels")
+        means = summary["means"]["all"]
+        if not means["labels"]:
+            raise BadInput(
+                f"{folder} has no scores: no label has both classes in its test split"
+            )
+        run = means | summary
+        run["folder"] = Path(folder)
+        run["name"] = name if names.count(name) == 1 else str(folder)
+        # Runs that differ in their seed alone have the same settings now.
+        run["settings"] = settings | {"seed": None}
+        run["code"] = danq.read_json(Path(folder) / "args.json").get("code")
+        runs.append(run)
     return runs
 
 
 def compare(folders, output):
     """Set finished runs, DanQ's first, side by side in `output`.md and `output`.png.
 
-    Runs of a model that differ in their seed alone are one row, those that differ in more rows by their folders.
+    Runs that differ in their seed alone are one row, with mean and spread.
     """
-    runs, groups = read_runs(folders), {}
+    runs = read_runs(folders)
     base = runs[0]
     for run in runs:
-        for key in ("simulated", "limit", "labels", "train_sequences", "test_windows", "strands", "base_rate"):
-            if run[key] != base[key]:
-                raise BadInput(f"{run['folder']} does not match {base['folder']}: {key} is {run[key]}, not {base[key]}")
-        alike = all(other["settings"] == run["settings"] for other in runs if other["model"] == run["model"])
-        model = run["model"] if alike else f"{run['model']} [{run['name']}]"
-        groups.setdefault(model, []).append(run)
-    scores = {model: np.mean([label_scores(run) for run in own], 0) for model, own in groups.items()}
+        check_comparable(run, base)
+    # A row of the table for each group.
+    groups = group_runs(runs)
+    scores = {}
+    for name, group in groups.items():
+        # Label by label, the mean over seeds.
+        scores[name] = np.mean([label_scores(run) for run in group], 0)
+
     figures = {"": draw_comparison(groups, scores), "-training": draw_training(runs)}
     if len(groups) > 1:
-        assays = read_columns(base["folder"] / "metrics.csv", "assay", kind=str)
-        figures["-labels"] = draw_labels(scores, assays[:, 0])
-    save_side_by_side(comparison_table(groups) + differences(scores), figures, output, base["simulated"])
+        rows = danq.read_csv(base["folder"] / "metrics.csv")
+        assays = np.array([row["assay"] for row in rows])
+        figures["-labels"] = draw_labels(scores, assays)
+    table = comparison_table(groups) + differences(scores)
+    save_side_by_side(table, figures, output, base["simulated"])
+
+
+def check_comparable(run, base):
+    """Two runs must have seen the same data."""
+    keys = (
+        "simulated",
+        "limit",
+        "labels",
+        "train_sequences",
+        "test_windows",
+        "strands",
+        "base_rate",
+    )
+    for key in keys:
+        if run[key] != base[key]:
+            raise BadInput(
+                f"{run['folder']} does not match {base['folder']}: "
+                f"{key} is {run[key]}, not {base[key]}"
+            )
+
+
+def group_runs(runs):
+    """{name: runs}; a group's runs differ in their seed alone.
+
+    A model of several settings has a row for each, named after its folders.
+    """
+    groups = {}
+    for run in runs:
+        same_model = [other for other in runs if other["model"] == run["model"]]
+        name = run["model"]
+        # One model, several settings: its name alone would not tell them apart.
+        if any(other["settings"] != run["settings"] for other in same_model):
+            name += f" [{run['name']}]"
+        groups.setdefault(name, []).append(run)
+    for name, group in groups.items():
+        if len({run["code"] for run in group}) > 1:
+            print(f"warning: the runs of {name} were made by different code")
+    return groups
 
 
 def save_side_by_side(table, figures, output, simulated):
-    """Print a table, write it to `output`.md and each {end: figure} to `output`END.png and .svg."""
+    """Print a table, write it and the figures.
+
+    figures : {end: figure}, for `output`END.png and .svg
+    """
     name = str(output).removesuffix(".md").removesuffix(".png")
     if os.path.basename(name) in ("", ".", ".."):
         raise BadInput(f"--output {output} is a folder: name a file")
@@ -697,163 +1602,345 @@ def save_side_by_side(table, figures, output, simulated):
 
 
 def comparison_table(groups):
-    """Markdown: scores (all labels, then an assay each), costs of {model: [summaries of its runs]}."""
+    """Scores and costs as Markdown: a title, what the data are, a row a group."""
     first = next(iter(groups.values()))
-    base, unit = first[0], np.mean([run["training_seconds"] for run in first])
-    _, *assays = base["means"]
-    rows = [["model", *(f"{name} ({' '.join(assays)})" for name in ("AUROC", "AUPRC", "F1")), "training",
-             f"of {base['model']}'s", "best epoch", "bases rebuilt"]]
-    for model, runs in groups.items():
-        rows.append([model + f" ({len(runs)} seeds)" * (len(runs) > 1)])
-        for key in ("auroc", "auprc", "f1"):
-            means = [f"{np.mean([run['means'][assay][key] or 0 for run in runs]):.4f}" for assay in assays]
-            rows[-1].append(in_brackets(mean_and_spread([run[key] for run in runs]), means))
-        spent = [f"{key} {np.mean([run['seconds'][key] for run in runs]):,.0f}"
-                 for key in ("autoencoder", "encodings", "forest") if key in runs[0]["seconds"]]
-        seconds, training = np.mean([run["training_seconds"] for run in runs]), runs[0]["training"]
-        rows[-1] += [in_brackets(f"{seconds:,.0f} s", spent), f"{seconds / unit:.3f}", f"{training['best_epoch']}",
-                     mean_and_spread([run["reconstruction"]["base_accuracy"] for run in runs
-                                      if "reconstruction" in run])]
+    base = first[0]
+    unit = mean_of(first, "training_seconds")
+    assays = [name for name in base["means"] if name != "all"]
+    head = ["model"]
+    for measure in ("AUROC", "AUPRC", "F1"):
+        head.append(f"{measure} ({' '.join(assays)})")
+    head += ["training", f"of {base['model']}'s", "best epoch", "bases rebuilt"]
+    rows = [head]
+    for name, runs in groups.items():
+        rows.append(comparison_row(name, runs, assays, unit))
+
+    # An AUPRC without skill is the share of positives.
     rates = [f"{mean['base_rate'] or 0:.4f}" for mean in base["means"].values()]
-    rows.append(["chance", "0.5", in_brackets(rates[0], rates[1:]), *[""] * 4, "0.25"])
-    for name, scores in danq.published(base).items():
-        scores = [in_brackets(f"{score[0]:.4f}", [f"{x:.4f}" for x in score[1:]]) for score in scores.values()]
-        rows.append([f"published: {name}", *scores, *[""] * 5])
-    return (f"# {'SIMULATED data: ' * base['simulated']}{', '.join(groups)}\n\nData {base['data']}: "
-            f"{base['train_sequences']:,} training sequences, {base['test_windows']:,} test windows, "
-            f"{'both strands averaged, ' * base['strands']}{base['labels_scored']} of {base['labels']} labels scored. "
-            f"Time: DanQ to its best epoch; SuperQ all three stages.\n\n{markdown(*rows)}")
+    chance = in_brackets(rates[0], rates[1:])
+    rows.append(["chance", "0.5", chance, "", "", "", "", "0.25"])
+    for name, paper in danq.published(base).items():
+        cells = []
+        for measure in ("auroc", "auprc"):
+            numbers = [f"{score:.4f}" for score in paper[measure]]
+            cells.append(in_brackets(numbers[0], numbers[1:]))
+        rows.append([f"published: {name}", *cells, "", "", "", "", ""])
+
+    title = ", ".join(groups)
+    if base["simulated"]:
+        title = f"SIMULATED data: {title}"
+    strands = "both strands averaged, " if base["strands"] else ""
+    return (
+        f"# {title}\n\nData {base['data']}: "
+        f"{base['train_sequences']:,} training sequences, "
+        f"{base['test_windows']:,} test windows, {strands}"
+        f"{base['labels_scored']} of {base['labels']} labels scored. "
+        "Time: DanQ to its best epoch; SuperQ all three stages.\n\n"
+        f"{markdown(rows)}"
+    )
 
 
-def markdown(head, *rows):
-    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *rows))
+def comparison_row(name, runs, assays, unit):
+    """Cells of a group of runs.  unit : seconds of training that count as 1"""
+    if len(runs) > 1:
+        name += f" ({len(runs)} seeds)"
+    row = [name]
+    for key in ("auroc", "auprc", "f1"):
+        of_assays = []
+        for assay in assays:
+            # None where no label of the assay has scores.
+            values = [run["means"][assay][key] or 0 for run in runs]
+            of_assays.append(f"{np.mean(values):.4f}")
+        overall = mean_and_spread([run[key] for run in runs])
+        row.append(in_brackets(overall, of_assays))
+
+    stages = []
+    for stage in ("autoencoder", "encodings", "forest"):
+        if stage in runs[0]["seconds"]:
+            values = [run["seconds"][stage] for run in runs]
+            stages.append(f"{stage} {np.mean(values):,.0f}")
+    # Time, in seconds and as a multiple of the first row's.
+    seconds = mean_of(runs, "training_seconds")
+    row.append(in_brackets(f"{seconds:,.0f} s", stages))
+    row.append(f"{seconds / unit:.3f}")
+    row.append(f"{runs[0]['training']['best_epoch']}")
+
+    rebuilt = []
+    for run in runs:
+        # DanQ and the yardsticks rebuild nothing.
+        if "reconstruction" in run:
+            rebuilt.append(run["reconstruction"]["base_accuracy"])
+    row.append(mean_and_spread(rebuilt))
+    return row
+
+
+def mean_of(runs, key):
+    return np.mean([run[key] for run in runs])
+
+
+def markdown(rows):
+    """A table of rows of cells, the first its head."""
+    rows = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def label_scores(run):
     """AUROC and AUPRC of each label (K, 2), NaN where it has one class only."""
-    return read_columns(run["folder"] / "metrics.csv", "auroc", "auprc", n=run["labels"])
+    rows = danq.read_metrics(run["folder"])
+    return numbers_of(rows, run["folder"] / "metrics.csv", "auroc", "auprc")
 
 
-def read_columns(path, *names, kind=float, n=None):
-    """Columns of a .csv (n rows, names), NaN where a number is missing."""
-    with danq.readable(path, "train again with --restart"), open(path, newline="", encoding="utf-8") as file:
-        rows = [[kind(row[name] or "nan") for name in names] for row in csv.DictReader(file)]
-        if n not in (None, len(rows)):
-            raise ValueError(f"it has {len(rows)} rows, not {n}")
-        return np.array(rows).reshape(-1, len(names))
+def numbers_of(rows, path, *columns):
+    """Columns of a file's rows as numbers (n, columns), NaN where one is missing."""
+    numbers = []
+    with danq.file_faults(path, "train again with --restart"):
+        for row in rows:
+            numbers.append([float(row[column] or "nan") for column in columns])
+    return np.array(numbers).reshape(-1, len(columns))
 
 
 def interval(scores):
-    """Mean over labels of scores (K,) and its 95 % bootstrap interval."""
-    scores = np.resize(scores[np.isfinite(scores)], max(2, np.isfinite(scores).sum()))
-    spread = bootstrap((scores,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
-    return scores.mean(), spread.low, spread.high
+    """Mean over labels of scores (K,), and its 95 % bootstrap interval."""
+    scores = scores[np.isfinite(scores)]
+    mean = scores.mean()
+    if len(scores) < 2:  # nothing to draw from
+        return mean, mean, mean
+    # 2,000 times, as many labels as there are are drawn from them, with repeats.
+    drawn = bootstrap((scores,), np.mean, n_resamples=2000, method="percentile", rng=0)
+    limits = drawn.confidence_interval
+    return mean, limits.low, limits.high
 
 
 def differences(scores):
-    """Markdown: mean differences over labels from DanQ and k-mer counts, with intervals.  scores : {model: (K, 2)}"""
+    """Markdown: mean differences over labels from DanQ and from k-mer counts.
+
+    scores : {model: (K, 2)}, AUROC and AUPRC;  a difference is model minus other
+    """
+    # The first run is DanQ's, by the command line's order.
+    others = [next(iter(scores))]
+    if "k-mers -> forest" in scores:
+        others.append("k-mers -> forest")
     rows = []
-    for other in {next(iter(scores)), "k-mers -> forest"} & scores.keys():
-        for model in scores.keys() - {other}:
-            cells = ("{:+.4f} ({:+.4f} to {:+.4f})".format(*interval(d)) for d in (scores[model] - scores[other]).T)
-            rows.append([model, other, *cells])
-    return "\n" + markdown(["model", "against", "AUROC", "AUPRC"], *sorted(rows)) if rows else ""
+    for other in dict.fromkeys(others):
+        for model in scores:
+            if model != other:
+                row = [model, other]
+                for difference in (scores[model] - scores[other]).T:
+                    mean, low, high = interval(difference)
+                    row.append(f"{mean:+.4f} ({low:+.4f} to {high:+.4f})")
+                rows.append(row)
+    if not rows:
+        return ""
+    return "\n" + markdown([["model", "against", "AUROC", "AUPRC"], *sorted(rows)])
 
 
 def mean_and_spread(values):
+    """ "mean ± standard deviation" of several values, "-" of none."""
     if not values:
         return "-"
-    return f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else "")
+    text = f"{np.mean(values):.4f}"
+    if len(values) > 1:
+        text += f" ± {np.std(values, ddof=1):.4f}"
+    return text
 
 
 def in_brackets(first, others):
-    return f"{first} ({' '.join(others)})" if others else first
+    """ "first (others)"."""
+    if not others:
+        return first
+    return f"{first} ({' '.join(others)})"
 
 
 def learning_curve(folders, output):
-    """Scores of finished runs of several sizes, all on one test set, as `output`.md and `output`.png."""
-    models, tests = {}, {}
-    for run in read_runs(folders):
-        tests[run["test_windows"], run["labels_scored"], run["base_rate"]] = run["folder"]
-        windows = run["train_sequences"] // (1 + run["strands"])
-        models.setdefault(run["model"], {}).setdefault(windows, []).append(run)
+    """Scores of finished runs of several sizes as `output`.md and `output`.png.
+
+    All must be scored on one test set.
+    """
+    runs = read_runs(folders)
+    tests = {}
+    models = {}  # {model: {windows: runs}}
+    for run in runs:
+        # Two test sets that agree in all of these are taken as one.
+        test = (run["test_windows"], run["labels_scored"], run["base_rate"])
+        tests[test] = str(run["folder"])
+        windows = run["train_sequences"]
+        if run["strands"]:
+            windows //= 2
+        sizes = models.setdefault(run["model"], {})
+        sizes.setdefault(windows, []).append(run)
     if len(tests) > 1:
-        raise BadInput(f"{' and '.join(map(str, tests.values()))} have different test sets: score on one --test-data")
-    sizes = sorted({windows for runs in models.values() for windows in runs})
-    rows = [["AUROC / AUPRC", *(f"{windows:,} windows" for windows in sizes)]]
+        raise BadInput(
+            f"{' and '.join(tests.values())} have different test sets: "
+            "score on one --test-data"
+        )
+    all_sizes = set()
+    for sizes in models.values():
+        all_sizes |= sizes.keys()
+    all_sizes = sorted(all_sizes)
+    table = curve_table(models, all_sizes)
+    figure = draw_curve(models, all_sizes)
+    save_side_by_side(table, {"": figure}, output, runs[-1]["simulated"])
+
+
+def curve_table(models, sizes):
+    """Markdown of {model: {windows: runs}}, a column a size."""
+    rows = [["AUROC / AUPRC"]]
+    for windows in sizes:
+        rows[0].append(f"{windows:,} windows")
     for model, runs in models.items():
-        cells = (" / ".join(mean_and_spread([run[key] for run in runs.get(windows, ())]) for key in ("auroc", "auprc"))
-                 for windows in sizes)
-        rows.append([model, *cells])
+        row = [model]
+        for windows in sizes:
+            own = runs.get(windows, [])
+            auroc = mean_and_spread([run["auroc"] for run in own])
+            auprc = mean_and_spread([run["auprc"] for run in own])
+            row.append(f"{auroc} / {auprc}")
+        rows.append(row)
+    return markdown(rows)
+
+
+# ---- figures
+
+
+def draw_curve(models, sizes):
     figure, axes = danq.subplots(1, 2, figsize=(13, 4.5))
-    for axis, key in zip(axes, ("auroc", "auprc")):
-        draw_lines(axis, {model: [(n, np.mean([run[key] for run in runs[n]])) for n in sorted(runs)]
-                          for model, runs in models.items()})
-        axis.set(xscale="log", xlabel="training windows", ylabel=key.upper(), xticks=sizes, xticklabels=sizes)
+    for axis, measure in zip(axes, ("auroc", "auprc"), strict=True):
+        lines = {}
+        for model, runs in models.items():
+            lines[model] = []
+            for windows in sorted(runs):
+                lines[model].append((windows, mean_of(runs[windows], measure)))
+        draw_lines(axis, lines)
+        axis.set(xscale="log", xlabel="training windows", ylabel=measure.upper())
+        axis.set(xticks=sizes, xticklabels=sizes)
         axis.minorticks_off()
-    save_side_by_side(markdown(*rows), {"": figure}, output, run["simulated"])
+    return figure
 
 
 def draw_lines(axis, lines):
     """Draw {name: [(x, y), ...]}, names at the right, sorted by their ends."""
     names = sorted(lines, key=lambda name: lines[name][-1][1])
+    # Names stand one above the other, so that none covers another.
     for i, (name, points) in enumerate(lines.items()):
-        axis.plot(*zip(*points), marker="osD^v<>"[i % 7], linestyle="--" if "val_" in name else "-")
-        axis.annotate(name, points[-1], (1.08, (names.index(name) + .5) / len(names)), va="center",
-                      textcoords="axes fraction", arrowprops={"arrowstyle": "-"}, annotation_clip=False)
+        style = "--" if "val_" in name else "-"
+        axis.plot(*zip(*points, strict=True), marker="osD^v<>"[i % 7], linestyle=style)
+        height = (names.index(name) + 0.5) / len(names)
+        axis.annotate(
+            name,
+            points[-1],
+            (1.08, height),
+            va="center",
+            textcoords="axes fraction",
+            arrowprops={"arrowstyle": "-"},
+            annotation_clip=False,
+        )
 
 
 def draw_comparison(groups, scores):
-    """A row for each model, the best on top: mean over labels with its interval, a dot for each run."""
-    base, models = next(iter(groups.values()))[0], sorted(groups, key=lambda model: np.nanmean(scores[model][:, 0]))
-    figure, axes = danq.subplots(1, 3, figsize=(13, 2 + .4 * len(groups)), sharey=True)
-    marks = {"chance": {"auroc": [.5], "auprc": [base["base_rate"]]}} | danq.published(base)
-    for axis, key, label in zip(axes, ("auroc", "auprc", "training_seconds"), ("AUROC", "AUPRC", "training (s)")):
-        for row, model in enumerate(models):
+    """A row for each model, the best on top: mean and interval, a dot for each run."""
+    base = next(iter(groups.values()))[0]
+    # From below: the lowest AUROC first.
+    models = sorted(groups, key=lambda model: np.nanmean(scores[model][:, 0]))
+    titles = {"auroc": "AUROC", "auprc": "AUPRC", "training_seconds": "training (s)"}
+    size = (13, 2 + 0.4 * len(groups))
+    figure, axes = danq.subplots(1, 3, figsize=size, sharey=True)
+    for axis, (key, title) in zip(axes, titles.items(), strict=True):
+        for height, model in enumerate(models):
             values = [run[key] for run in groups[model]]
-            axis.plot(values, [row] * len(values), "ok", alpha=.6)
+            axis.plot(values, [height] * len(values), "ok", alpha=0.6)
+            # Seconds have no interval over labels.
             if key in danq.MEASURES:
-                axis.plot(interval(scores[model][:, int(key == "auprc")])[1:], [row, row], color=".5")
-        for side, (name, published) in zip(("center", "right", "left"), marks.items()):
-            if key in published:
-                axis.axvline(published[key][0], color="k", linestyle="dotted")
-                axis.text(published[key][0], 1.02, name, ha=side, transform=axis.get_xaxis_transform())
-        axis.set_xlabel(label)
-        axis.grid(axis="y", alpha=.4)
-    axes[0].set(yticks=range(len(models)), yticklabels=models, ylim=(-.5, len(models) - .5))
+                column = int(key == "auprc")
+                _, low, high = interval(scores[model][:, column])
+                axis.plot([low, high], [height, height], color=".5")
+        draw_marks(axis, key, base)
+        axis.set_xlabel(title)
+        axis.grid(axis="y", alpha=0.4)
+    axes[0].set(yticks=range(len(models)), yticklabels=models)
+    axes[0].set(ylim=(-0.5, len(models) - 0.5))
     axes[2].set_xscale("log")
     axes[2].xaxis.set_minor_formatter("")  # they overlap
     return figure
 
 
+def draw_marks(axis, key, base):
+    """Dotted lines at chance and at the published scores."""
+    # A model without skill: AUROC .5, AUPRC the share of positives.
+    marks = {"chance": {"auroc": [0.5], "auprc": [base["base_rate"]]}}
+    marks |= danq.published(base)
+    sides = ("center", "right", "left")
+    for side, (name, numbers) in zip(sides, marks.items(), strict=False):
+        if key in numbers:
+            x = numbers[key][0]
+            axis.axvline(x, color="k", linestyle="dotted")
+            axis.text(x, 1.02, name, ha=side, transform=axis.get_xaxis_transform())
+
+
 def draw_training(runs):
     """Loss and accuracy of every run, epoch by epoch, and the paper's."""
+    # Below one another, as in the paper's Figs. 2 and 3.
     figure, axes = danq.subplots(4, 1, figsize=(10, 16))
-    panels = [(script, key) for script in PAPER_LOG for key in ("loss", "acc")]
-    for axis, (script, key) in zip(axes, panels):
-        lines = {f"2018 paper: {column}": [*enumerate(values, 1)] for column, values in PAPER_LOG[script].items()}
+    panels = []
+    for script in PAPER_LOG:
+        panels += [(script, "loss"), (script, "acc")]
+    for axis, (script, key) in zip(axes, panels, strict=True):
+        lines = {}
+        for column in (key, f"val_{key}"):
+            values = PAPER_LOG[script].get(column)
+            if values:
+                lines[f"2018 paper: {column}"] = list(enumerate(values, 1))
         for run in runs:
-            path, own = run["folder"] / "history.csv", run["settings"]["script"] == script
-            for column in (key, f"val_{key}") if own and path.is_file() else ():
-                points = read_columns(path, "epoch", column)
-                lines[f"{run['name']}: {column}"] = points[np.isfinite(points[:, 1])].tolist()
-        draw_lines(axis, {name: line for name, line in lines.items() if line and name.endswith(key)})
-        axis.set(xlabel="epoch", ylabel=key, title=script, yscale="log" if key == "loss" else "linear")
+            if run["settings"]["script"] == script:
+                lines |= history_lines(run, key)
+        if lines:
+            draw_lines(axis, lines)
+        if (script, key) == ("superq.py", "loss"):
+            axis.axhspan(*PAPER_LOSS, alpha=0.2)
+            axis.text(1, PAPER_LOSS[1], "2018 paper: loss, its eight epochs")
+        scale = "log" if key == "loss" else "linear"
+        axis.set(xlabel="epoch", ylabel=key, title=script, yscale=scale)
         axis.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
 
+def history_lines(run, key):
+    """{name: [(epoch, value)]} of a run's history, on training and on validation."""
+    path = run["folder"] / "history.csv"
+    if not path.is_file():  # yardsticks have none, nor have scores on other data
+        return {}
+    rows = danq.read_csv(path)
+    lines = {}
+    for column in (key, f"val_{key}"):
+        points = numbers_of(rows, path, "epoch", column)
+        points = points[np.isfinite(points[:, 1])]
+        if len(points):
+            lines[f"{run['name']}: {column}"] = points.tolist()
+    return lines
+
+
 def draw_labels(scores, assays):
-    """AUROC label by label, the second model against the first, a panel for each assay.  scores : {model: (K, 2)}"""
-    (first, x), (second, y), *_ = scores.items()
-    names, x, y = list(dict.fromkeys(assays))[:12], x[:, 0], y[:, 0]
-    figure, axes = danq.subplots(1, len(names), figsize=(4 * len(names) + 1, 4.5), squeeze=False)
-    for axis, name, colour in zip(axes[0], names, 3 * danq.COLOURS):
+    """AUROC label by label, the second model against the first, a panel an assay.
+
+    scores : {model: (K, 2)};  assays : (K,)
+    """
+    first, second = list(scores)[:2]
+    x = scores[first][:, 0]
+    y = scores[second][:, 0]
+    names = list(dict.fromkeys(assays))[:12]
+    size = (4 * len(names) + 1, 4.5)
+    figure, axes = danq.subplots(1, len(names), figsize=size, squeeze=False)
+    for i, name in enumerate(names):
+        axis = axes[0, i]
+        # This assay's labels that both models have scores of.
         own = (assays == name) & np.isfinite(x + y)
-        axis.plot(x[own], y[own], "o", color=colour, alpha=.6)
-        axis.axline((.5, .5), slope=1, color="k", linestyle="dashed")
-        axis.set(title=f"{name}: higher in {(y > x)[own].sum()} of {own.sum()} labels", xlabel=f"AUROC, {first}",
-                 ylabel=f"AUROC, {second}")
+        colour = danq.COLOURS[i % len(danq.COLOURS)]
+        axis.plot(x[own], y[own], "o", color=colour, alpha=0.6)
+        axis.axline((0.5, 0.5), slope=1, color="k", linestyle="dashed")
+        higher = (y > x)[own].sum()
+        axis.set(
+            title=f"{name}: higher in {higher} of {own.sum()} labels",
+            xlabel=f"AUROC, {first}",
+            ylabel=f"AUROC, {second}",
+        )
     return figure
 
 

@@ -1,15 +1,18 @@
-"""Tests of danq.py and superq.py, in the order of the scripts; at the end their benchmarks.
+"""Tests of danq.py and superq.py, in their order; at the end their benchmarks.
 
-    bash run_all.sh --test                           makes the environment, then runs this (about 5 minutes on 2 cores)
-    DEEPSEA_DATA=dir pytest test_superq.py -k data   the data tests on the first rows of real files
-    python test_superq.py --benchmark danq           speed and memory of each stage (or superq, or both's training)
+    bash run_all.sh --test     makes the environment, then runs this (about 5 minutes)
+    DEEPSEA_DATA=dir pytest test_superq.py -k data     on the first rows of real files
+    python test_superq.py --benchmark danq     speed and memory of each stage
+                                               (or superq, or both's training)
 
 A test runs in an empty folder of its own: relative paths are there.
 """
+
 import contextlib
 import csv
 import gzip
 import io
+import itertools
 import json
 import math
 import mmap
@@ -26,11 +29,11 @@ import tracemalloc
 from pathlib import Path
 from unittest import mock
 
-if __name__ != "__main__":  # tolerances and equality to the bit are the CPU's; a benchmark takes what there is
+if (
+    __name__ != "__main__"
+):  # tolerances and equality to the bit are the CPU's; a benchmark takes what there is
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
-import danq
-import superq
 import h5py
 import hypothesis
 import hypothesis.strategies as st
@@ -38,19 +41,28 @@ import keras
 import numpy as np
 import pytest
 import scipy.io
+from keras.layers import BatchNormalization, Conv1D, Dropout
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.metrics import average_precision_score, roc_auc_score
+
+import danq
+import superq
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = {"danq": danq, "superq": superq}
 # Keras 3.15 on NumPy 2 says this of each variable that it saves.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
-REAL_DATA = os.environ.get("DEEPSEA_DATA") and Path(os.environ["DEEPSEA_DATA"]).resolve()
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword"
+)
+REAL_DATA = (
+    os.environ.get("DEEPSEA_DATA") and Path(os.environ["DEEPSEA_DATA"]).resolve()
+)
 SMALL = "--epochs 2 --batch-size 20 --filters 4 --lstm-units 2".split()
 FOREST = "--forest-trees 6 --forest-leaf 4".split()
 
 
 # ---- helpers
+
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
@@ -59,22 +71,55 @@ def own_folder(tmp_path, monkeypatch):
 
 def letters_to_onehot(text):
     """One-hot (1, len, 4) in the order A, G, C, T; any other letter is N."""
-    return np.array([[[letter == base for base in "AGCT"] for letter in text]], np.uint8)
+    return np.array(
+        [[[letter == base for base in "AGCT"] for letter in text]], np.uint8
+    )
+
+
+IUPAC = {"A": "A", "G": "G", "C": "C", "T": "T", "M": "AC", "N": ""}
 
 
 def letters_of(x):
-    return "".join("AGCT"[base] for base in x.argmax(-1))
+    """Letters of one-hot (length, 4), M where A and C are set, N where nothing is."""
+    letters = {"".join(sorted(bases)): letter for letter, bases in IUPAC.items()}
+    text = ""
+    for column in x:
+        bases = ["AGCT"[i] for i in np.flatnonzero(column)]
+        text += letters["".join(sorted(bases))]
+    return text
 
 
 def random_sequences(n, seed=0):
-    return np.eye(4, dtype=np.uint8)[np.random.default_rng(seed).integers(4, size=(n, 1000))]
+    rng = np.random.default_rng(seed)
+    return np.eye(4, dtype=np.uint8)[rng.integers(4, size=(n, 1000))]
 
 
-def random_data(n=60, K=9, seed=0):
-    """One-hot (n, 1000, 4) whose second half is the reverse complement of the first, and labels (n, K)."""
-    X, Y = random_sequences(n // 2, seed), np.random.default_rng(seed).random((n // 2, K)) < .3
-    X[0, :5], X[1, 7] = 0, (1, 0, 1, 0)  # an N stretch and an IUPAC M
-    return np.concatenate([X, danq.reverse_complement(X)]), np.concatenate([Y, Y]).astype(np.uint8)
+def random_words(n, length=8):
+    """The same n words for every split, as one-hot (n, length, 4)."""
+    return np.eye(4, dtype=np.uint8)[
+        np.random.default_rng(8).integers(4, size=(n, length))
+    ]
+
+
+def random_data(n=60, K=9, seed=0, copies=5):
+    """One-hot (n, 1000, 4) and labels (n, K) that follow from it.
+
+    Label k is 1 where word k was planted: `copies` times in the middle 200 bases, on
+    either strand. The second half is the reverse complement of the first.
+    """
+    X = random_sequences(n // 2, seed)
+    X[0, :5] = 0  # an N stretch
+    X[1, 7] = 1, 0, 1, 0  # an IUPAC M
+    rng = np.random.default_rng([seed, 1])
+    Y = rng.random((n // 2, K)) < 0.3
+    words = random_words(K)
+    for row, label in np.argwhere(Y):
+        for start in rng.integers(400, 593, size=copies):
+            is_minus = rng.random() < 0.5
+            word = words[label, ::-1, ::-1] if is_minus else words[label]
+            X[row, start : start + 8] = word
+    both = np.concatenate([X, danq.reverse_complement(X)])
+    return both, np.concatenate([Y, Y]).astype(np.uint8)
 
 
 def split_of(X, Y):
@@ -82,11 +127,28 @@ def split_of(X, Y):
     return danq.Split(danq.packed(X), np.packbits(Y, axis=1), Y.shape[1], len(X))
 
 
+# The scripts' inner functions that tests call, each called here alone.
+
+
 def compiled(name, args, split):
-    """The network that a script trains on a Split."""
+    """The network that a script trains on a Split, inside what unpacks its bits."""
     if name == "danq":
-        return danq.compiled_danq(args, split.n_labels)
-    return superq.compiled_autoencoder(args, split.n_labels, len(split))
+        return danq.compile_danq(args, split.n_labels)
+    return superq.compile_autoencoder(args, split.n_labels, len(split))
+
+
+def reconstruction(model, train, test):
+    """What superq.py reports of held-out bases."""
+    return superq.reconstruction(superq.OURS, model, train, test, batch_size=4)
+
+
+def pooled_network(filters, lstm_units=0):
+    """Two networks: one-hot -> pooled features, and -> what their dense layer sees."""
+    inputs = keras.Input((1000, 4))
+    features = superq.pooled_features(inputs, filters, lstm_units, False, None)
+    network = keras.Model(inputs, features)
+    (norm,) = [x for x in network.layers if isinstance(x, BatchNormalization)]
+    return network, keras.Model(inputs, norm.input)
 
 
 def write_hdf5(split, X, Y, label_chunks=None, simulated=False, **options):
@@ -103,7 +165,9 @@ def write_v5(split, X, Y, compressed=False, **more):
 
 
 def write_data(n=60, **more):
-    for seed, (split, write) in enumerate(zip(danq.SPLITS, (write_hdf5, write_v5, write_v5))):
+    for seed, (split, write) in enumerate(
+        zip(danq.SPLITS, (write_hdf5, write_v5, write_v5), strict=False)
+    ):
         write(split, *random_data(n, seed=seed), **more)
 
 
@@ -117,18 +181,24 @@ def read_json(path):
 
 
 def check_one_line(capsys, says, function, *args):
-    """function(*args) must print one line that matches `says` on stderr and exit with code 2."""
+    """function(*args) must print one line, like `says`, on stderr and exit with 2."""
     with pytest.raises(SystemExit) as stop:
         danq.command_line(lambda: function(*args))
     error = capsys.readouterr().err
-    assert stop.value.code == 2 and error.count("\n") == 1 and re.search(says, error), error
+    assert stop.value.code == 2
+    assert error.count("\n") == 1, error
+    assert re.search(says, error), error
 
 
 def start_python(*command, **env):
     """Python in a process of its own, which finds the scripts."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen([sys.executable, *command], text=True, env=os.environ | {"PYTHONPATH": str(HERE)} | env,
-                            **pipes)
+    return subprocess.Popen(
+        [sys.executable, *command],
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(HERE)} | env,
+        **pipes,
+    )
 
 
 def printed_by(process):
@@ -139,7 +209,7 @@ def printed_by(process):
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
-    """Real files where DEEPSEA_DATA names them, else random ones of 60 windows, marked as simulated."""
+    """Real files where DEEPSEA_DATA names them, else simulated ones of 60 windows."""
     if REAL_DATA:
         return REAL_DATA
     folder = tmp_path_factory.mktemp("data")
@@ -150,44 +220,144 @@ def data_dir(tmp_path_factory):
     return folder
 
 
+LEARNED = {"train": 800, "valid": 400, "test": 400}  # sequences of what learns
+LABELS_TABLE = "column\tassay\tname\n" + "".join(
+    f"{k}\t{assay}\tSIMULATED|word {k}\n"
+    for k, assay in enumerate(["TF", "TF", "DNase", "TF", "DNase"])
+)
+
+
+def learned_data(split):
+    """Sequences and labels, both strands, whose words even a tiny network learns."""
+    seed = list(LEARNED).index(split)
+    return random_data(LEARNED[split], 5, seed, copies=10)
+
+
+def learned_windows(split):
+    """The same, one strand."""
+    X, Y = learned_data(split)
+    return X[: len(X) // 2], Y[: len(Y) // 2]
+
+
+@pytest.fixture(scope="session")
+def learned(tmp_path_factory):
+    """Folders of runs that learned, and of twins whose labels were shuffled.
+
+    {"danq", "danq-shuffled", "superq", "superq-shuffled"}; test labels are true.
+    """
+    folder = tmp_path_factory.mktemp("learned")
+    flags = "--batch-size 20 --lstm-units 0".split()
+    own = {
+        "danq": "--epochs 4 --filters 16".split(),
+        "superq": "--epochs 2 --filters 8 --forest-trees 20 --forest-leaf 20".split(),
+    }
+    runs = {}
+    for twin in ("", "-shuffled"):
+        data = folder / f"data{twin}"
+        data.mkdir()
+        (data / "labels.tsv").write_text(LABELS_TABLE)
+        for split in danq.SPLITS:
+            X, Y = learned_data(split)
+            if twin and split != "test":
+                windows = np.random.default_rng(5).permutation(len(X) // 2)
+                Y = Y[np.concatenate([windows, windows])]
+            with contextlib.chdir(data):
+                write_hdf5(split, X, Y, simulated=True)
+        for name, script in SCRIPTS.items():
+            out = runs[f"{name}{twin}"] = folder / f"{name}{twin}"
+            where = ["--data-dir", str(data), "--out-dir", str(out)]
+            with mock.patch.object(danq, "LEARNING_RATE", 3e-3):
+                script.main([*flags, *own[name], *where])
+    return runs
+
+
+def predicted(name, folder, X):
+    """Label names and probabilities (n, K) that --predict writes for windows."""
+    records = [f">s{i}\n{letters_of(x)}\n" for i, x in enumerate(X)]
+    Path("windows.fa").write_text("".join(records))
+    flags = f"--predict windows.fa --output windows.tsv --out-dir {folder}"
+    SCRIPTS[name].main([*flags.split(), "--batch-size", "50"])
+    head, *lines = Path("windows.tsv").read_text().splitlines()
+    P = np.array([line.split("\t")[4:] for line in lines], float)
+    return head.split("\t")[4:], P
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
 @pytest.fixture(scope="session")
 def runs(data_dir, tmp_path_factory):
-    """Small runs that tests share, {name: (out_dir, printed, flags)}: danq on a terminal, superq as a process."""
-    folder, done = tmp_path_factory.mktemp("runs"), {}
+    """Small runs that tests share, {name: (out_dir, printed, flags)}.
+
+    danq is run on a terminal, superq as a process of its own.
+    """
+    folder = tmp_path_factory.mktemp("runs")
+    done = {}
     (folder / "more.fa").write_text(">chr\n" + "GATTACAT" * 1000 + "N" * 2500)
-    more = f"--unlabelled {folder}/more.fa --unlabelled-limit 6 --label-weight 0 --mixed-precision --max-seconds .01"
-    variants = {"danq": "", "paper": "--paper", "more": more, "kmer": "--features kmer", "pca": "--features pca",
-                "untrained": "--features untrained", "superq": ""}
+    more = f"--unlabelled {folder}/more.fa --unlabelled-limit 6 --label-weight 0"
+    more += " --mixed-precision --max-seconds .01"
+    variants = {
+        "danq": "",
+        "paper": "--paper",
+        "more": more,
+        "kmer": "--features kmer",
+        "pca": "--features pca",
+        "untrained": "--features untrained",
+        "superq": "",
+    }
     for name, flags in variants.items():
-        variants[name] = [*flags.split(), *SMALL, "--data-dir", str(data_dir), "--limit", "40", "--out-dir",
-                          str(folder / name), *FOREST * (name != "danq")]
+        variants[name] = [
+            *flags.split(),
+            *SMALL,
+            "--data-dir",
+            str(data_dir),
+            "--limit",
+            "40",
+            "--out-dir",
+            str(folder / name),
+            *FOREST * (name != "danq"),
+        ]
     process = start_python(HERE / "superq.py", *variants["superq"])
     for name, flags in [*variants.items()][:-1]:
-        out = io.StringIO()
-        out.isatty = lambda: name == "danq"
+        out = Terminal() if name == "danq" else io.StringIO()
         with contextlib.redirect_stdout(out):
             SCRIPTS.get(name, superq).main(flags)
         done[name] = folder / name, out.getvalue(), flags
-    return done | {"superq": (folder / "superq", printed_by(process), variants["superq"])}
+    return done | {
+        "superq": (folder / "superq", printed_by(process), variants["superq"])
+    }
 
 
 # ---- danq.py: the network
 
+
 def test_published_sizes():
     model = danq.build_danq(919)
     assert model.count_params() == 46_926_479
-    assert model.get_layer("motif_pool").output.shape == (None, 75, 320)  # steps into the BLSTM
+    assert model.get_layer("motif_pool").output.shape == (
+        None,
+        75,
+        320,
+    )  # steps into the BLSTM
     assert model.get_layer("motif_grammar").output.shape == (None, 75, 640)
     assert model.get_layer("dense").input.shape == (None, 48_000)
     assert superq.build_paper().count_params() == 27_679_060
 
 
 def lstm_oracle(x, kernel, recurrent, bias):
-    """Plain LSTM over (steps, features), gates in Keras' order i, f, c, o: hidden states (steps, units)."""
+    """Plain LSTM over (steps, features): hidden states (steps, units).
+
+    Gates stand in Keras' order i, f, c, o.
+    """
+
     def sigmoid(x):
         return 1 / (1 + np.exp(-x))
 
-    h, c, states = np.zeros(len(recurrent)), np.zeros(len(recurrent)), []
+    h = np.zeros(len(recurrent))
+    c = np.zeros(len(recurrent))
+    states = []
     for step in x:
         i, f, g, o = np.split(step @ kernel + h @ recurrent + bias, 4)
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
@@ -196,137 +366,391 @@ def lstm_oracle(x, kernel, recurrent, bias):
     return np.array(states)
 
 
-@pytest.mark.parametrize("activation", ("relu", "linear"))
+@pytest.mark.parametrize("activation", ["relu", "linear"])
 def test_numpy_oracle_of_the_trunk(activation):
-    X, inputs, rng = random_sequences(2), keras.Input((1000, 4)), np.random.default_rng(0)
+    X = random_sequences(2)
+    inputs = keras.Input((1000, 4))
+    rng = np.random.default_rng(0)
     model = keras.Model(inputs, danq.trunk(inputs, 5, 3, activation))
-    model.set_weights([rng.normal(0, .3, weight.shape) for weight in model.get_weights()])
+    model.set_weights(
+        [rng.normal(0, 0.3, weight.shape) for weight in model.get_weights()]
+    )
     kernel, bias, *lstm = model.get_weights()
-    x = np.array([np.einsum("pb,pbf->f", X[1, i:i + 26], kernel) + bias for i in range(975)])
+    x = np.array(
+        [np.einsum("pb,pbf->f", X[1, i : i + 26], kernel) + bias for i in range(975)]
+    )
     x = np.maximum(x, 0) if activation == "relu" else x
     x = x.reshape(75, 13, 5).max(1)
-    expected = np.concatenate([lstm_oracle(x, *lstm[:3]), lstm_oracle(x[::-1], *lstm[3:])[::-1]], 1).ravel()
+    expected = np.concatenate(
+        [lstm_oracle(x, *lstm[:3]), lstm_oracle(x[::-1], *lstm[3:])[::-1]], 1
+    ).ravel()
     np.testing.assert_allclose(model.predict(X, verbose=0)[1], expected, atol=1e-4)
 
 
 def test_mixed_precision_keeps_weights_and_answers_in_float32():
     for build in (danq.build_danq, superq.build_autoencoder):
         model = build(filters=8, lstm_units=4, n_labels=9, dtype="mixed_bfloat16")
-        assert {weight.dtype for weight in model.weights} == {output.dtype for output in model.outputs} == {"float32"}
+        assert (
+            {weight.dtype for weight in model.weights}
+            == {output.dtype for output in model.outputs}
+            == {"float32"}
+        )
         assert model.get_layer("motif_scan").compute_dtype == "bfloat16"
 
 
+def dropouts(network):
+    return [layer.rate for layer in network.layers if isinstance(layer, Dropout)]
+
+
+def rate_at(optimizer, step):
+    optimizer.build([])
+    optimizer.iterations.assign(step)
+    return float(optimizer.learning_rate)
+
+
+def test_danq_trains_with_the_papers_optimizer_and_dropout():
+    split = split_of(*random_data(12))
+    model = compiled("danq", danq.parse_args(SMALL), split)
+    assert type(model.optimizer).__name__ == "RMSprop"
+    assert [rate_at(model.optimizer, step) for step in (0, 10**6)] == pytest.approx(
+        [1e-3] * 2
+    )
+    network = model.layers[-1]
+    assert dropouts(network) == [0.2, 0.5]
+    assert network.get_layer("labels").activation.__name__ == "sigmoid"
+    assert network.get_layer("dense").activation.__name__ == "relu"
+
+
+def test_dropout_acts_in_training_alone():
+    """Rates by what comes out: a fifth of the motifs, half of the BLSTM's answers."""
+    network = danq.build_danq(3, filters=8, lstm_units=4)
+    drops = [layer for layer in network.layers if isinstance(layer, Dropout)]
+    for layer, rate in zip(drops, (0.2, 0.5), strict=True):
+        ones = np.ones((20, 75, 8), np.float32)
+        kept = np.asarray(layer(ones, training=True))
+        assert (kept == 0).mean() == pytest.approx(rate, abs=0.02)
+        assert np.asarray(layer(ones, training=False)).min() == 1
+    network = danq.build_danq(3, filters=8, lstm_units=0)
+    X = random_sequences(4).astype(np.float32)
+    still = [np.asarray(network(X, training=False)) for _ in range(2)]
+    moving = [np.asarray(network(X, training=True)) for _ in range(2)]
+    np.testing.assert_array_equal(*still)
+    assert abs(moving[0] - moving[1]).max() > 1e-3
+
+
 # ---- danq.py: its training
+
 
 def entropy(Y, P):
     return -(Y * np.log(P) + (1 - Y) * np.log(1 - P)).mean()
 
 
-@pytest.mark.parametrize("name, labelled", [("danq", 12), ("superq", 12), ("superq", 8)])
+def losses_by_hand(name, P, X, Y):
+    """Loss and accuracy from a network's answers P on X; the first len(Y) have labels.
+
+    Known bases and labelled rows alone count.
+    """
+    if name == "danq":
+        return {"loss": entropy(Y, P), "acc": ((P > 0.5) == Y).mean()}
+    known = X.sum(-1) == 1
+    true = (P["bases"] * X).sum(-1)[known]
+    hits = (P["bases"].argmax(-1) == X.argmax(-1))[known]
+    counts = np.asarray(superq.KmerCounts(4, 300)(X.astype(np.float32)))
+    bases = -np.log(true).mean()
+    composition = np.square(P["composition"] - counts).mean()
+    labels = entropy(Y, P["labels"][: len(Y)])
+    return {"loss": bases + composition + 10 * labels, "acc": hits.mean()}
+
+
+@pytest.mark.parametrize(
+    ("name", "labelled"), [("danq", 12), ("superq", 12), ("superq", 8)]
+)
 def test_bits_give_the_losses_of_one_hot(name, labelled):
-    """By hand, from what the network answers: known bases and labelled rows alone count."""
     X, Y = random_data(12)
+    X[3:6, 200:900] = 0  # enough N to see whether they count
     split = split_of(X[:labelled], Y[:labelled])
     if labelled < 12:
-        split = superq.MixedSplit(**vars(split), unlabelled=danq.packed(X)[labelled:])
-    args, batches, known = SCRIPTS[name].parse_args(SMALL), danq.Batches(split, 12), X.sum(-1) == 1
+        more = danq.packed(X)[labelled:]
+        split = superq.MixedSplit(**vars(split), unlabelled=more)
+    args = SCRIPTS[name].parse_args(SMALL)
     model = compiled(name, args, split)
-    P, scores = model.layers[-1].predict(X, verbose=0), model.evaluate(batches, verbose=0, return_dict=True)
+    batches = danq.Batches(split, 12)
+    P = model.layers[-1].predict(X, verbose=0)
+    scores = model.evaluate(batches, verbose=0, return_dict=True)
+    expected = losses_by_hand(name, P, X, Y[:labelled])
+    assert scores["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    accuracy = "acc" if name == "danq" else "bases_acc"
+    assert scores[accuracy] == pytest.approx(expected["acc"], rel=1e-4)
+    bits, labels, *_ = batches[0]
+    assert (bits.dtype, bits.shape) == (np.uint8, (12, 500))
+    assert (labels.dtype, labels.shape) == (np.uint8, (12, 2))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_small_fit_learns_and_its_twin_with_shuffled_labels_does_not(learned, name):
+    """On the commands' own scores; chance is .5."""
+    for label in read_table(learned[name] / "metrics.csv"):
+        assert float(label["auroc"]) > 0.55
+    assert read_json(learned[name] / "summary.json")["means"]["all"]["auroc"] > 0.65
+    twin = read_json(learned[f"{name}-shuffled"] / "summary.json")
+    assert twin["means"]["all"]["auroc"] < 0.6
+    if name == "superq":
+        answer = read_json(learned[name] / "summary.json")["label_output"]
+        assert answer["auroc"] > 0.65
+        assert twin["label_output"]["auroc"] < 0.6
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_validation_losses_are_those_of_the_kept_model(learned, name):
+    """By hand, from what model.keras of the best epoch answers on validation rows."""
+    X, Y = learned_data("valid")
+    best = read_json(learned[name] / "summary.json")["training"]["best_epoch"]
+    history = read_table(learned[name] / "history.csv")
+    losses = [float(row["val_loss"]) for row in history]
+    assert losses.index(min(losses)) == best - 1
+    P = danq.load_model(learned[name]).predict(X, verbose=0)
+    expected = losses_by_hand(name, P, X, Y)
+    assert losses[best - 1] == pytest.approx(expected["loss"], rel=1e-3)
+    assert float(history[best - 1]["val_acc"]) == pytest.approx(
+        expected["acc"], abs=1e-3
+    )
+
+
+@pytest.mark.parametrize(("name", "patience"), [("danq", 2), ("superq", 3)])
+def test_best_epoch_and_patience_on_scripted_losses(monkeypatch, name, patience):
+    """Epoch 4 of 9 is the best; a NaN is none, an equal loss no better one."""
+    script = [3.0, 4.0, math.nan, 1.0, 2.0, 1.0, 2.0, 0.5, 0.1]
+    fit = keras.Model.fit
+    weights = []
+
+    def scripted_fit(model, *args, **options):
+        history = fit(model, *args, **options)
+        history.history["val_loss"] = [script[len(weights)]]
+        weights.append(model.get_weights())
+        return history
+
     if name == "danq":
-        expected = {"loss": entropy(Y, P), "acc": ((P > .5) == Y).mean()}
-    else:
-        counts = np.asarray(superq.KmerCounts(4, 300)(X.astype(np.float32)))
-        true, hits = (P["bases"] * X).sum(-1)[known], P["bases"].argmax(-1) == X.argmax(-1)
-        loss = -np.log(true).mean() + np.square(P["composition"] - counts).mean()
-        loss += 10 * entropy(Y[:labelled], P["labels"][:labelled])
-        expected = {"loss": loss, "bases_acc": hits[known].mean()}
-    assert {key: scores[key] for key in expected} == pytest.approx(expected, rel=1e-4)
-    assert [(array.dtype, array.shape) for array in batches[0][:2]] == [(np.uint8, (12, 500)), (np.uint8, (12, 2))]
+        script.remove(4.0)  # two bad epochs would be its end
+    best = script.index(1.0) + 1
+    monkeypatch.setattr(keras.Model, "fit", scripted_fit)
+    write_data(8)
+    flags = "--epochs 9 --batch-size 8 --filters 2 --lstm-units 0 --data-dir ."
+    more = "--patience 2" if name == "danq" else "--forest-trees 2"
+    SCRIPTS[name].main([*flags.split(), *more.split(), "--out-dir", "run"])
+    history = read_table("run/history.csv")
+    training = read_json("run/summary.json")["training"]
+    assert len(history) == best + patience == training["epochs"] == len(weights)
+    assert training["best_epoch"] == best
+    seconds = [float(row["seconds"]) for row in history]
+    assert training["seconds_to_best"] == pytest.approx(sum(seconds[:best]), abs=0.02)
+    assert training["seconds"] == pytest.approx(sum(seconds), abs=0.02)
+    kept = danq.load_model("run").get_weights()
+    for mine, theirs in zip(kept, weights[best - 1], strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_a_batch_too_large_for_the_device_gives_one_line(capsys, monkeypatch):
-    """In the first step of fit(); of smaller batches, tried for real, up to `most` sequences fit."""
+    """After the first batch, in the first step of fit()."""
+
     def draw(batches, step):
-        if len(drawn) % 2:
-            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 99 bytes\nmore of it")
+        if drawn:
+            raise RuntimeError("RESOURCE_EXHAUSTED: trying to allocate 99 bytes\nmore")
         drawn.append(step)
         return batches.split.batch(batches.order[:20])
 
-    def train_on_batch(model, bits, *others):
-        assert len(bits) <= most
-        train(model, bits, *others)
-
     write_data()
-    train, drawn = keras.Model.train_on_batch, []
+    drawn = []
     monkeypatch.setattr(danq.Batches, "__getitem__", draw)
-    monkeypatch.setattr(keras.Model, "train_on_batch", train_on_batch)
-    for most, advice in ((0, "no smaller one tried does"), (9, "try 5 with --restart"), (20, "try 10 with --restart")):
-        says = f"--batch-size 20 does not fit in memory: {advice}"
-        check_one_line(capsys, says, danq.main, [*SMALL, "--data-dir", "."])
-        drawn.append(0)
+    says = "--batch-size 20 does not fit in memory: try half of it, with --restart"
+    check_one_line(capsys, says, danq.main, [*SMALL, "--data-dir", "."])
 
 
-@pytest.mark.parametrize("good_epochs", (2, 0))
-def test_divergence_is_found_at_the_epoch_and_the_last_good_model_kept(capsys, monkeypatch, good_epochs):
+@pytest.mark.parametrize("good_epochs", [2, 0])
+def test_divergence_is_found_at_the_epoch_and_the_last_good_model_kept(
+    capsys, monkeypatch, good_epochs
+):
     write_data()
-    rate = keras.optimizers.schedules.PiecewiseConstantDecay([3 * good_epochs - 1], [1e-3, 1e38])
+    rate = keras.optimizers.schedules.PiecewiseConstantDecay(
+        [3 * good_epochs - 1], [1e-3, 1e38]
+    )
     monkeypatch.setattr(danq, "LEARNING_RATE", rate)
     flags = [*SMALL, "--epochs", "5", "--data-dir", "."]
     if not good_epochs:
-        return check_one_line(capsys, "diverged in its first epoch: loss (nan|inf)", danq.main, flags)
+        return check_one_line(
+            capsys, "diverged in its first epoch: loss (nan|inf)", danq.main, flags
+        )
     danq.main(flags)
-    assert read_json("runs/danq/summary.json")["training"]["best_epoch"] == 2
-    assert re.search("it diverged, loss (nan|inf)", capsys.readouterr().out)  # which, depends on the machine
-    assert all(np.isfinite(weight).all() for weight in danq.load_model("runs/danq").get_weights())
+    good = read_table("runs/danq/history.csv")[:good_epochs]
+    losses = [float(row["val_loss"]) for row in good]
+    best = read_json("runs/danq/summary.json")["training"]["best_epoch"]
+    assert best == np.argmin(losses) + 1
+    assert re.search(
+        "it diverged, loss (nan|inf)", capsys.readouterr().out
+    )  # which, depends on the machine
+    assert all(
+        np.isfinite(weight).all()
+        for weight in danq.load_model("runs/danq").get_weights()
+    )
 
 
 def test_two_devices_train_as_one_does(data_dir):
     """Data-parallel on simulated devices of the CPU, which JAX has."""
     pytest.importorskip("jax")
-    both = ("import sys, danq, superq; n, *flags = sys.argv[1:]; danq.main([*flags, '--out-dir', n + '/danq']); "
-            "superq.main([*flags, '--forest-trees', '4', '--out-dir', n + '/superq'])")
+    both = (
+        "import sys, danq, superq; n, *flags = sys.argv[1:]; "
+        "danq.main([*flags, '--out-dir', n + '/danq']); "
+        "superq.main([*flags, '--forest-trees', '4', '--out-dir', n + '/superq'])"
+    )
     flags = [*SMALL, "--epochs", "1", "--limit", "41", "--data-dir", data_dir]
-    processes = {n: start_python("-c", both, n, *flags, KERAS_BACKEND="jax",
-                                 XLA_FLAGS=f"--xla_force_host_platform_device_count={n}") for n in "12"}
+    processes = {
+        n: start_python(
+            "-c",
+            both,
+            n,
+            *flags,
+            KERAS_BACKEND="jax",
+            XLA_FLAGS=f"--xla_force_host_platform_device_count={n}",
+        )
+        for n in "12"
+    }
     for n, process in processes.items():
-        assert printed_by(process).count("training on 2 devices, 10 sequences on each") == 2 * (n == "2")
+        assert printed_by(process).count(
+            "training on 2 devices, 10 sequences on each"
+        ) == 2 * (n == "2")
     for name in SCRIPTS:
-        losses = [[float(row[key]) for row in read_table(f"{n}/{name}/history.csv") for key in ("loss", "val_loss")]
-                  for n in processes]
+        losses = [
+            [
+                float(row[key])
+                for row in read_table(f"{n}/{name}/history.csv")
+                for key in ("loss", "val_loss")
+            ]
+            for n in processes
+        ]
         np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
 # ---- danq.py: scores
 
+
 def test_scoring_by_hand():
-    """Two labels that mirror each other, and two of one class only, which get no scores."""
-    y, p = np.array([1, 0, 1, 0]), np.array([.9, .8, .7, .1])
-    P, Y = np.stack([p] * 4, 1), np.stack([y, 1 - y, 0 * y, 0 * y + 1], 1)
-    labels = [(i, assay, f"label {i}") for i, assay in enumerate(("TF", "TF", "DNase", "DNase"))]
-    rows, means = danq.evaluate(P, Y, labels, [.75] * 4)
-    assert rows[0]["auroc"] == pytest.approx(3 / 4)  # 3 of the 4 (positive, negative) pairs in order
-    assert rows[0]["auprc"] == pytest.approx(.5 * 1 + .5 * 2 / 3)
-    assert rows[0]["f1"] == pytest.approx(2 * 1 / (2 + 2))  # called: one right, one wrong; one missed
-    assert rows[0]["recall_at_10fdr"] == pytest.approx(.5) and rows[2]["auroc"] is None is rows[3]["f1"]
-    assert means["all"]["auroc"] == means["TF"]["auroc"] == pytest.approx((3 / 4 + 1 / 4) / 2)
+    """Two labels that mirror each other; two of one class only, which get no scores."""
+    y = np.array([1, 0, 1, 0])
+    p = np.array([0.9, 0.8, 0.7, 0.1])
+    P = np.stack([p] * 4, 1)
+    Y = np.stack([y, 1 - y, 0 * y, 0 * y + 1], 1)
+    labels = [
+        (i, assay, f"label {i}")
+        for i, assay in enumerate(("TF", "TF", "DNase", "DNase"))
+    ]
+    rows, means = danq.evaluate(P, Y, labels, [0.75] * 4)
+    assert rows[0]["auroc"] == pytest.approx(
+        3 / 4
+    )  # 3 of the 4 (positive, negative) pairs in order
+    assert rows[0]["auprc"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert rows[0]["f1"] == pytest.approx(
+        2 * 1 / (2 + 2)
+    )  # called: one right, one wrong; one missed
+    assert rows[0]["recall_at_10fdr"] == pytest.approx(0.5)
+    assert rows[2]["auroc"] is None is rows[3]["f1"]
+    assert (
+        means["all"]["auroc"]
+        == means["TF"]["auroc"]
+        == pytest.approx((3 / 4 + 1 / 4) / 2)
+    )
     assert [means[name]["labels"] for name in ("all", "TF", "DNase")] == [2, 2, 0]
-    assert danq.best_thresholds(P, Y)[:3] == pytest.approx([.7, .1, .5])  # F1 is .8 and .667; no positives
+    assert danq.best_thresholds(P, Y)[:3] == pytest.approx(
+        [0.7, 0.1, 0.5]
+    )  # F1 is .8 and .667; no positives
 
 
+def test_means_are_over_the_scored_labels_of_each_assay():
+    """AUROC 1, 1, 0 of three TF labels, .75 of a DNase label; a histone label of 0."""
+    y = np.array([1, 0, 1, 0])
+    rising = np.array([0.9, 0.1, 0.8, 0.2])
+    P = np.stack([rising, rising, 1 - rising, [0.9, 0.8, 0.7, 0.1], rising], 1)
+    Y = np.stack([y, y, y, y, 0 * y], 1)
+    assays = ["TF", "TF", "TF", "DNase", "histone"]
+    labels = [(i, assay, f"label {i}") for i, assay in enumerate(assays)]
+    rows, means = danq.evaluate(P, Y, labels, [0.5, 0.5, 0.5, 0.75, 0.5])
+    assert [row["auroc"] for row in rows] == [1, 1, 0, pytest.approx(0.75), None]
+    assert means["TF"]["auroc"] == pytest.approx(2 / 3)
+    assert means["DNase"]["auroc"] == pytest.approx(0.75)
+    assert means["histone"]["auroc"] is None
+    assert means["all"]["auroc"] == pytest.approx((1 + 1 + 0 + 0.75) / 4), (
+        "not of assays"
+    )
+    assert means["all"]["f1"] == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+    assert means["all"]["base_rate"] == pytest.approx(0.5), "of scored labels"
+    assert [row["positives"] for row in rows] == [2, 2, 2, 2, 0]
+
+
+def f1_of(y, called):
+    return 2 * (y & called).sum() / (y.sum() + called.sum())
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_metrics_are_those_of_predict_on_the_test_windows(learned, name):
+    """Column by column, thresholds from validation; --predict prints six digits."""
+    X, Y = learned_windows("test")
+    names, P = predicted(name, learned[name], X)
+    X_valid, Y_valid = learned_windows("valid")
+    _, P_valid = predicted(name, learned[name], X_valid)
+    rows = read_table(learned[name] / "metrics.csv")
+    assert names == [row["name"] for row in rows]
+    for k, row in enumerate(rows):
+        y = Y[:, k]
+        scores = {key: float(row[key]) for key in ("auroc", "auprc", "f1")}
+        assert int(row["positives"]) == y.sum()
+        assert scores["auroc"] == pytest.approx(roc_auc_score(y, P[:, k]), abs=0.005)
+        assert scores["auprc"] == pytest.approx(
+            average_precision_score(y, P[:, k]), abs=0.01
+        )
+        cut = float(row["threshold"]) * (1 - 1e-5)
+        assert scores["f1"] == pytest.approx(f1_of(y > 0, P[:, k] >= cut), abs=0.02)
+        y = Y_valid[:, k] > 0
+        best = max(f1_of(y, P_valid[:, k] >= p) for p in P_valid[:, k])
+        assert f1_of(y, P_valid[:, k] >= cut) >= best - 0.005
+    if name == "superq":
+        share = read_json(learned[name] / "summary.json")["subset_accuracy"]
+        assert share == pytest.approx(((P >= 0.5) == Y).all(1).mean(), abs=0.02)
+
+
+def test_the_label_outputs_score_by_hand(learned):
+    """What the autoencoder itself answers, the mean of both strands."""
+    X, Y = learned_windows("test")
+    model = danq.load_model(learned["superq"])
+    both = (X, danq.reverse_complement(X))
+    P = sum(model.predict(strand, verbose=0)["labels"] for strand in both) / 2
+    reported = read_json(learned["superq"] / "summary.json")["label_output"]
+    for key, score in (("auroc", roc_auc_score), ("auprc", average_precision_score)):
+        by_hand = np.mean([score(Y[:, k], P[:, k]) for k in range(Y.shape[1])])
+        assert reported[key] == pytest.approx(by_hand, abs=0.003)
 
 
 # ---- danq.py and superq.py: the command line
 
+
 def test_scripts_write_what_they_promise(runs):
-    columns = "column assay name positives base_rate auroc auprc f1 threshold recall_at_10fdr".split()
+    columns = "column assay name positives base_rate auroc auprc f1 threshold".split()
+    columns.append("recall_at_10fdr")
     for name, (out, printed, _) in runs.items():
         files = {path.name for path in out.iterdir()}
         assert name == "danq" or {"encodings.h5", "forest.npz"} < files
-        assert not [file for file in files if ".tmp" in file or file in ("encodings.part", "checkpoint.npz")]
-        assert read_json(out / "args.json")["versions"].keys() > {"keras", "numpy", "python"}
-        summary, rows = read_json(out / "summary.json"), read_table(out / "metrics.csv")
+        assert not [
+            file
+            for file in files
+            if ".tmp" in file or file in ("encodings.part", "checkpoint.npz")
+        ]
+        assert read_json(out / "args.json")["versions"].keys() > {
+            "keras",
+            "numpy",
+            "python",
+        }
+        summary = read_json(out / "summary.json")
+        rows = read_table(out / "metrics.csv")
         scored = [float(row["auroc"]) for row in rows if row["auroc"]]
-        assert list(rows[0]) == columns and f"{len(scored)} of {len(rows)} labels" in printed
+        assert list(rows[0]) == columns
+        assert f"{len(scored)} of {len(rows)} labels" in printed
         assert (len(rows), len(scored)) == (summary["labels"], summary["labels_scored"])
         assert np.mean(scored) == pytest.approx(summary["means"]["all"]["auroc"])
         assert REAL_DATA or "SIMULATED" in printed
@@ -335,56 +759,111 @@ def test_scripts_write_what_they_promise(runs):
 def test_training_is_printed_and_recorded_beside_its_yardsticks(runs):
     for name, epochs in (("danq", 2), ("superq", 2), ("paper", 2), ("more", 1)):
         history = read_table(runs[name][0] / "history.csv")
-        assert len(history) == epochs and {"epoch", "seconds", "loss", "acc"} <= history[0].keys()
-        assert bool(history[0]["val_loss"] and history[0]["val_acc"]) == (name != "paper")
-    assert re.search(r"bases rebuilt .*commonest base .*paper \.2526", runs["superq"][1])
+        assert len(history) == epochs
+        assert {"epoch", "seconds", "loss", "acc"} <= history[0].keys()
+        assert bool(history[0]["val_loss"] and history[0]["val_acc"]) == (
+            name != "paper"
+        )
+    assert re.search(
+        r"bases rebuilt .*commonest base .*paper \.2526", runs["superq"][1]
+    )
     assert "always .25: loss 0.1875" in runs["paper"][1]
     assert "stopped: --max-seconds 0.01" in runs["more"][1], "within an epoch"
 
 
 def test_a_terminal_sees_one_bar_an_epoch_and_at_the_end_what_to_do_next(runs):
     text = runs["danq"][1]
-    assert text.count("Epoch 1/2") == text.count("Epoch 2/2") == 1 and "4/4" in text and "step of epoch 2/2" in text
+    assert text.count("Epoch 1/2") == text.count("Epoch 2/2") == 1
+    assert "4/4" in text
+    assert "step of epoch 2/2" in text
     made, following = text.splitlines()[-2:]
-    assert "model.keras" in made and "--predict seqs.fa" in following
+    assert "model.keras" in made
+    assert "--predict seqs.fa" in following
     assert "\b" not in runs["superq"][1], "elsewhere no bar"
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_foreign_data_are_scored_by_label_name(runs, data_dir, capsys, name):
-    """The run's own test split, its names as they are, two in three unknown, all unknown."""
-    out, there = runs[name][0], runs[name][0] / f"test-{Path.cwd().name}"
+    """The run's own test split: all names known, one in three, none."""
+    out = runs[name][0]
+    there = runs[name][0] / f"test-{Path.cwd().name}"
     rows = read_table(out / "metrics.csv")
     head, *labels = (data_dir / "labels.tsv").read_text().splitlines()
     shutil.copy(data_dir / "test.mat", ".")
     for known in (slice(None), slice(0, None, 3), slice(0)):
-        renamed = [label if label in labels[known] else f"{label}-other" for label in labels]
+        renamed = [
+            label if label in labels[known] else f"{label}-other" for label in labels
+        ]
         Path("labels.tsv").write_text("\n".join([head, *renamed]))
-        SCRIPTS[name].main(["--out-dir", str(out), "--test-data", ".", "--limit", "40", "--batch-size", "20"])
-        assert f"{len(rows[known])} of {len(rows)} labels are there" in capsys.readouterr().out
-        assert read_table(there / "metrics.csv") == rows[known] and read_table(out / "metrics.csv") == rows
+        flags = f"--out-dir {out} --test-data . --limit 40 --batch-size 20"
+        SCRIPTS[name].main(flags.split())
+        assert (
+            f"{len(rows[known])} of {len(rows)} labels are there"
+            in capsys.readouterr().out
+        )
+        assert read_table(there / "metrics.csv") == rows[known]
+        assert read_table(out / "metrics.csv") == rows
     nothing = read_json(there / "summary.json")
-    assert nothing["labels"] == 0 and not {"reconstruction", "label_output"} & nothing.keys(), "of the own test split"
+    assert nothing["labels"] == 0
+    of_the_own_test_split = {"reconstruction", "label_output"}
+    assert not of_the_own_test_split & nothing.keys()
 
 
-@pytest.mark.parametrize("name, flags, says", [
-    ("danq", "--epochs 0", "--epochs: must be at least 1"), ("danq", "--seed -1", "--seed: must be at least 0"),
-    ("superq", "--limit ten", "--limit"), ("superq", "--no-such-flag", "no-such-flag"),
-    ("danq", "--data-dir nowhere", "nowhere/train.mat is missing"), ("danq", "--make-demo-data .", "exists already"),
-    ("danq", "--data-dir . --out-dir train.mat/x", "train.mat"), ("danq", "--predict x.fa", "no finished run"),
-    ("superq", "--compare .", "no finished run"), ("superq", "--reuse-encodings", "encodings.h5 is missing"),
-    ("superq", "--label-weight nan", "--label-weight: must be"), ("superq", "--ablation 6", "--ablation"),
-    ("danq", "--plot x.jpg", "--plot: must end in .png"), ("superq", "--motifs x.txt", "--motifs: must end in .meme"),
-    ("danq", "--plot x.png", "needs --predict"), ("superq", "--unlabelled-limit 5", "needs --unlabelled"),
-    ("superq", "--paper --features pca", "is for yardsticks"),
-    ("superq", "--paper --ablation 3", "not with --ablation"),
-    ("superq", "--paper --label-weight 1", "needs the pooled features")])
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_labels_of_foreign_data_may_stand_in_another_order(learned, name):
+    """The run's own test split, its columns reversed with their names, one more."""
+    X, Y = learned_data("test")
+    order = [4, 3, 2, 1, 0]
+    write_hdf5("test", X, np.hstack([Y[:, :1], Y[:, order]]))
+    rows = read_table(learned[name] / "metrics.csv")
+    table = "column\tassay\tname\n0\tTF\tanother\n"
+    for column, k in enumerate(order, 1):
+        table += f"{column}\t{rows[k]['assay']}\t{rows[k]['name']}\n"
+    Path("labels.tsv").write_text(table)
+    folder = Path("run")
+    shutil.copytree(learned[name], folder)
+    SCRIPTS[name].main(["--out-dir", "run", "--test-data", "."])
+    there = read_table(folder / f"test-{Path.cwd().name}" / "metrics.csv")
+    assert [int(row["column"]) for row in there] == [1, 2, 3, 4, 5]
+    for row, k in zip(there, order, strict=True):
+        assert row["name"] == rows[k]["name"]
+        for key in ("positives", "threshold"):
+            assert row[key] == rows[k][key]
+        for key in ("auroc", "auprc", "f1"):
+            assert float(row[key]) == pytest.approx(float(rows[k][key]), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "says"),
+    [
+        ("danq", "--epochs 0", "--epochs: must be at least 1"),
+        ("danq", "--seed -1", "--seed: must be at least 0"),
+        ("superq", "--limit ten", "--limit"),
+        ("superq", "--no-such-flag", "no-such-flag"),
+        ("danq", "--data-dir nowhere", "nowhere/train.mat is missing"),
+        ("danq", "--make-demo-data .", "exists already"),
+        ("danq", "--data-dir . --out-dir train.mat/x", "train.mat"),
+        ("danq", "--predict x.fa", "no finished run"),
+        ("superq", "--compare .", "no finished run"),
+        ("superq", "--reuse-encodings", "encodings.h5 is missing"),
+        ("superq", "--label-weight nan", "--label-weight: must be"),
+        ("superq", "--ablation 6", "--ablation"),
+        ("danq", "--plot x.jpg", "--plot: must end in .png"),
+        ("superq", "--motifs x.txt", "--motifs: must end in .meme"),
+        ("danq", "--plot x.png", "needs --predict"),
+        ("superq", "--unlabelled-limit 5", "needs --unlabelled"),
+        ("superq", "--paper --features pca", "is for yardsticks"),
+        ("superq", "--paper --ablation 3", "not with --ablation"),
+        ("superq", "--paper --label-weight 1", "needs the pooled features"),
+    ],
+)
 def test_bad_arguments_give_one_clear_line(capsys, name, flags, says):
     write_data()
     check_one_line(capsys, says, SCRIPTS[name].main, flags.split())
 
 
 # ---- danq.py: errors and files
+
 
 def test_a_folder_that_may_not_be_written_gives_one_line(capsys, monkeypatch):
     """As a plain user: root may write anywhere."""
@@ -397,9 +876,14 @@ def test_a_folder_that_may_not_be_written_gives_one_line(capsys, monkeypatch):
             Path(name).chmod(mode)
         os.seteuid(user or 65534)
         try:
-            for flags, says in (("--data-dir . --out-dir run", "packed: Permission denied"),
-                                ("--data-dir . --out-dir open/run", r"open/run/\.lock: Permission denied"),
-                                ("--make-demo-data demo", r"\.demo\.tmp: Permission denied")):
+            for flags, says in (
+                ("--data-dir . --out-dir run", "packed: Permission denied"),
+                (
+                    "--data-dir . --out-dir open/run",
+                    r"open/run/\.lock: Permission denied",
+                ),
+                ("--make-demo-data demo", r"\.demo\.tmp: Permission denied"),
+            ):
                 check_one_line(capsys, says, danq.main, flags.split())
         finally:
             os.seteuid(user)
@@ -413,21 +897,29 @@ class Malicious:
 
 def test_a_model_or_a_forest_cannot_run_code(capsys):
     inputs = keras.Input((1000, 4))
-    touch = keras.layers.Lambda(lambda x: open("ran", "w").close() or x, output_shape=(1000, 4))
+    touch = keras.layers.Lambda(
+        lambda x: open("ran", "w").close() or x, output_shape=(1000, 4)
+    )
     keras.Model(inputs, touch(inputs)).save("model.keras")
     Path("ran").unlink(missing_ok=True)
     check_one_line(capsys, "model.keras is damaged .*lambda", danq.load_model, ".")
     np.savez("f.npz", means=np.array([Malicious()], object))
-    check_one_line(capsys, "f.npz is damaged .*fit it again", superq.load_forest, "f.npz")
+    check_one_line(
+        capsys, "f.npz is damaged .*fit it again", superq.load_forest, "f.npz"
+    )
     assert not Path("ran").exists()
 
 
 # ---- danq.py: the folder of a run
 
+
 def test_a_finished_run_is_kept_and_a_folder_in_use_refused_by_name(runs, capsys):
     out, _, flags = runs["kmer"]
-    hold = ("import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); "
-            "print('process 1 on there', end='', file=f, flush=True); print(flush=True); input()")
+    hold = (
+        "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); "
+        "print('process 1 on there', end='', file=f, flush=True); "
+        "print(flush=True); input()"
+    )
     other = start_python("-c", hold, out / ".lock")
     other.stdout.readline()
     check_one_line(capsys, "in use by process 1 on there", superq.main, flags)
@@ -439,21 +931,27 @@ def test_a_finished_run_is_kept_and_a_folder_in_use_refused_by_name(runs, capsys
 
 def test_a_run_that_does_not_fit_the_command_gives_one_line(runs, capsys):
     shutil.copytree(runs["kmer"][0], "old")
-    Path("old/args.json").write_text(json.dumps(read_json("old/args.json") | {"format": 1}))
+    Path("old/args.json").write_text(
+        json.dumps(read_json("old/args.json") | {"format": 1})
+    )
     for script, flags, says in (
-            (danq, f"--motifs x.meme --out-dir {runs['superq'][0]}", "run of superq.py"),
-            (superq, f"--motifs x.meme --out-dir {runs['danq'][0]}", "run of danq.py"),
-            (superq, f"--motifs x.meme --out-dir {runs['kmer'][0]}", "no convolution"),
-            (superq, "--predict x.fa --out-dir old", "old was made by another version")):
+        (danq, f"--motifs x.meme --out-dir {runs['superq'][0]}", "run of superq.py"),
+        (superq, f"--motifs x.meme --out-dir {runs['danq'][0]}", "run of danq.py"),
+        (superq, f"--motifs x.meme --out-dir {runs['kmer'][0]}", "no convolution"),
+        (superq, "--predict x.fa --out-dir old", "old was made by another version"),
+    ):
         check_one_line(capsys, says, script.main, flags.split())
 
 
 # ---- danq.py: data
 
+
 def test_strands_in_letters():
     flipped = danq.reverse_complement(letters_to_onehot("GATTACAN"))
     np.testing.assert_array_equal(flipped, letters_to_onehot("NTGTAATC"))
-    np.testing.assert_array_equal(danq.reverse_complement(flipped), letters_to_onehot("GATTACAN"))
+    np.testing.assert_array_equal(
+        danq.reverse_complement(flipped), letters_to_onehot("GATTACAN")
+    )
     degenerate = np.array([[[1, 0, 1, 0]]])  # M is A or C; its complement K is T or G
     assert danq.reverse_complement(degenerate).tolist() == [[[0, 1, 0, 1]]]
 
@@ -465,25 +963,42 @@ def check_packing(write, X, Y, tile=danq.TILE, limit=None, **options):
     with mock.patch.object(danq, "TILE", tile):
         split = danq.load_split(".", "train", "packed", limit)
     half = len(X) // 2
-    both = np.r_[:limit, half:half + limit] if limit and limit < half else np.arange(len(X))
+    both = (
+        np.r_[:limit, half : half + limit]
+        if limit and limit < half
+        else np.arange(len(X))
+    )
     rows = both if split.strands else np.arange(len(X))[:limit]
     np.testing.assert_array_equal(danq.onehot(split.X), X[rows])
     np.testing.assert_array_equal(split.labels(), Y[rows])
 
 
-@pytest.mark.parametrize("write, options", [
-    (write_v5, {}), (write_v5, {"compressed": True}), (write_hdf5, {}), (write_hdf5, {"dtype": "f8"}),
-    (write_hdf5, {"chunks": (7, 1, 11), "compression": "gzip", "shuffle": True}),
-    (write_hdf5, {"label_chunks": (3, 60)}), (write_hdf5, {"label_chunks": (5, 60)})])
+@pytest.mark.parametrize(
+    ("write", "options"),
+    [
+        (write_v5, {}),
+        (write_v5, {"compressed": True}),
+        (write_hdf5, {}),
+        (write_hdf5, {"dtype": "f8"}),
+        (write_hdf5, {"chunks": (7, 1, 11), "compression": "gzip", "shuffle": True}),
+        (write_hdf5, {"label_chunks": (3, 60)}),
+        (write_hdf5, {"label_chunks": (5, 60)}),
+    ],
+)
 def test_data_layouts_and_formats(write, options):
-    """Read at once; and in tiles, which share the bytes of labels: a byte holds eight."""
+    """Read at once; and in tiles, which share a byte: it holds eight labels."""
     check_packing(write, *random_data(K=19), **options)
     check_packing(write, *random_data(K=19), tile=300, limit=7, **options)
 
 
 def test_memory_of_packing_is_bound_by_the_tile():
     """A tenth of 4 MB at most; of odd rows strands are not compared."""
-    write_hdf5("train", random_sequences(1001), np.ones((1001, 9), np.uint8), chunks=(1000, 4, 10))
+    write_hdf5(
+        "train",
+        random_sequences(1001),
+        np.ones((1001, 9), np.uint8),
+        chunks=(1000, 4, 10),
+    )
     tracemalloc.start()
     with mock.patch.object(danq, "TILE", 100_000):
         danq.load_split(".", "train", "packed")
@@ -492,11 +1007,18 @@ def test_memory_of_packing_is_bound_by_the_tile():
 
 
 @hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
-@hypothesis.given(st.integers(1, 40), st.integers(1, 20), st.integers(1, 1000), st.integers(1, 40), st.integers(1, 5),
-                  st.one_of(st.none(), st.integers(1, 25)))
+@hypothesis.given(
+    st.integers(1, 40),
+    st.integers(1, 20),
+    st.integers(1, 1000),
+    st.integers(1, 40),
+    st.integers(1, 5),
+    st.one_of(st.none(), st.integers(1, 25)),
+)
 def test_packing_does_not_depend_on_the_data_layout(n, K, rows, columns, chunks, limit):
     rng, columns = np.random.default_rng([n, K]), min(columns, n)
-    X, Y = rng.integers(2, size=(n, 1000, 4), dtype=np.uint8), rng.integers(2, size=(n, K), dtype=np.uint8)
+    X = rng.integers(2, size=(n, 1000, 4), dtype=np.uint8)
+    Y = rng.integers(2, size=(n, K), dtype=np.uint8)
     tile = max(1000, chunks * rows * 4 * columns)
     check_packing(write_hdf5, X, Y, tile, limit, chunks=(rows, 4, columns))
 
@@ -504,18 +1026,24 @@ def test_packing_does_not_depend_on_the_data_layout(n, K, rows, columns, chunks,
 def test_data_first_rows_are_what_the_files_hold(data_dir):
     for name in danq.SPLITS:
         split = danq.load_split(data_dir, name, "packed", limit=7)
-        with danq.open_mat(data_dir / f"{name}.mat", (f"{name}xdata", f"{name}data")) as (X, Y, _):
+        with danq.open_mat(
+            data_dir / f"{name}.mat", (f"{name}xdata", f"{name}data")
+        ) as (X, Y, _):
             half = X.shape[-1] // 2
             rows = [*range(7), *range(half, half + 7)]
-            np.testing.assert_array_equal(danq.onehot(split.X), X[..., rows].transpose(2, 0, 1))
+            np.testing.assert_array_equal(
+                danq.onehot(split.X), X[..., rows].transpose(2, 0, 1)
+            )
             np.testing.assert_array_equal(split.labels(), Y[:, rows].T)
-        assert split.strands and split.windows == 7
+        assert split.strands
+        assert split.windows == 7
 
 
 def test_data_are_packed_once_and_again_when_source_or_copy_changed(capsys):
     def pack(n, says):
         split = danq.load_split(".", "valid", "packed")
-        assert (danq.onehot(split.X) == random_data(n)[0]).all() and split.windows == n // 2
+        assert (danq.onehot(split.X) == random_data(n)[0]).all()
+        assert split.windows == n // 2
         assert ("packed" in capsys.readouterr().out) == says
 
     write_v5("valid", *random_data(60))
@@ -528,24 +1056,40 @@ def test_data_are_packed_once_and_again_when_source_or_copy_changed(capsys):
         pack(40, True)
 
 
-@pytest.mark.parametrize("strands", (True, False))
+@pytest.mark.parametrize("strands", [True, False])
 def test_strands_of_data_are_averaged_where_the_halves_are_strands(strands):
     X, Y = random_data()
     if not strands:
         X[30:] = X[:30]
     write_v5("valid", X, Y)
-    split, A = danq.load_split(".", "valid", "packed"), X[:, :, 0].sum(1, keepdims=True)
+    split = danq.load_split(".", "valid", "packed")
+    A = X[:, :, 0].sum(1, keepdims=True)
     expected = (A[:30] + A[30:]) / 2 if strands else A
-    assert split.strands == strands and split.windows == len(expected)
+    assert split.strands == strands
+    assert split.windows == len(expected)
     assert len(danq.load_split(".", "valid", "packed", limit=8)) == 8 * (1 + strands)
-    np.testing.assert_allclose(danq.strand_mean(lambda rows: rows, A, split.windows, strands, 7), expected)
+    np.testing.assert_allclose(
+        danq.strand_mean(lambda rows: rows, A, split.windows, strands, 7), expected
+    )
+
+
+def test_strand_mean_meets_each_window_with_its_own_other_strand():
+    """Windows 1, 2, 3 and their other strands 10, 20, 30, in batches of two."""
+    X = np.array([[1.0], [2], [3], [10], [20], [30]])
+    means = danq.strand_mean(lambda rows: rows, X, 3, True, 2)
+    assert means.ravel().tolist() == [5.5, 11, 16.5]
+    alone = danq.strand_mean(lambda rows: rows, X, 6, False, 4)
+    assert alone.ravel().tolist() == [1, 2, 3, 10, 20, 30]
 
 
 def test_batches_take_each_row_once_in_an_order_of_seed_and_epoch():
     X, Y = random_data()
     split = split_of(X, Y)
-    orders = [danq.Batches(split, 25, *key).order.tolist() for key in ((1, 0), (1, 1), (2, 0))]
-    assert len({*map(tuple, orders)}) == 3 and all(sorted(order) == [*range(60)] for order in orders)
+    orders = [
+        danq.Batches(split, 25, *key).order.tolist() for key in ((1, 0), (1, 1), (2, 0))
+    ]
+    assert len({*map(tuple, orders)}) == 3
+    assert all(sorted(order) == [*range(60)] for order in orders)
     for i, rows in enumerate((orders[0][:25], orders[0][25:50], orders[0][50:])):
         bits, labels = danq.Batches(split, 25, seed=1)[i]
         np.testing.assert_array_equal(danq.onehot(bits), X[rows])
@@ -558,24 +1102,58 @@ def edit(split="train", X=lambda X: X, Y=lambda Y: Y, write=write_hdf5):
     return lambda: write(split, X(original[0]), Y(original[1]))
 
 
-@pytest.mark.parametrize("spoil, says", [
-    (lambda: os.remove("valid.mat"), "valid.mat is missing"),
-    (lambda: os.truncate("train.mat", 3000), "train.mat is damaged.* copy it again"),
-    (lambda: os.truncate("valid.mat", 5000), "valid.mat is damaged .* complete MATLAB"),
-    (lambda: scipy.io.savemat("test.mat", {"x": 1}), "test.mat has no variable testxdata"),
-    (edit(X=lambda X: X.transpose(0, 2, 1)), r"trainxdata has shape \(4, 1000, 60\)"),
-    (edit(Y=lambda Y: Y[:50]), r"traindata has shape \(9, 50\).*60 sequences"),
-    (edit(Y=lambda Y: np.where(Y, np.nan, 0)), r"traindata must hold 0 and 1 only, not nan \(row \d, sequence \d"),
-    (edit("valid", X=lambda X: X * -1., write=write_v5), "validxdata must hold 0 and 1 only, not -1"),
-    (edit("test", Y=lambda Y: Y[:, :5], write=write_v5), "the splits differ in their number of labels"),
-    (lambda: write_hdf5("train", *random_data(), chunks=(1000, 4, 60)), "too large .* h5repack -l CHUNK=1000x4x256"),
-    (lambda: Path("labels.tsv").write_text("column\tassay\tname\n0\tTF\tCTCF\n"), "labels.tsv must have")])
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda: os.remove("valid.mat"), "valid.mat is missing"),
+        (
+            lambda: os.truncate("train.mat", 3000),
+            "train.mat is damaged.* copy it again",
+        ),
+        (
+            lambda: os.truncate("valid.mat", 5000),
+            "valid.mat is damaged .* complete MATLAB",
+        ),
+        (
+            lambda: scipy.io.savemat("test.mat", {"x": 1}),
+            "test.mat has no variable testxdata",
+        ),
+        (
+            edit(X=lambda X: X.transpose(0, 2, 1)),
+            r"trainxdata has shape \(4, 1000, 60\)",
+        ),
+        (edit(Y=lambda Y: Y[:50]), r"traindata has shape \(9, 50\).*60 sequences"),
+        (
+            edit(Y=lambda Y: np.where(Y, np.nan, 0)),
+            r"traindata must hold 0 and 1 only, not nan \(row \d, sequence \d",
+        ),
+        (
+            edit("valid", X=lambda X: X * -1.0, write=write_v5),
+            "validxdata must hold 0 and 1 only, not -1",
+        ),
+        (
+            edit("test", Y=lambda Y: Y[:, :5], write=write_v5),
+            "the splits differ in their number of labels",
+        ),
+        (
+            lambda: write_hdf5("train", *random_data(), chunks=(1000, 4, 60)),
+            "too large .* h5repack -l CHUNK=1000x4x256",
+        ),
+        (
+            lambda: Path("labels.tsv").write_text("column\tassay\tname\n0\tTF\tCTCF\n"),
+            "labels.tsv must have",
+        ),
+    ],
+)
 def test_bad_data_give_one_clear_line(capsys, monkeypatch, spoil, says):
     monkeypatch.setattr(danq, "TILE", 200_000)  # bytes of the largest HDF5 chunk
     write_data()
     spoil()
-    check_one_line(capsys, says, danq.main, ["--data-dir", ".", "--out-dir", "out/danq"])
-    assert not list(Path().rglob("*.tmp*")) and not Path("out/danq").exists()
+    check_one_line(
+        capsys, says, danq.main, ["--data-dir", ".", "--out-dir", "out/danq"]
+    )
+    assert not list(Path().rglob("*.tmp*"))
+    assert not Path("out/danq").exists()
 
 
 def test_unusual_data_run_to_the_end():
@@ -588,172 +1166,616 @@ def test_unusual_data_run_to_the_end():
         Path(f"data/{split}.mat").symlink_to(f"../{split}.mat")
     superq.main([*SMALL, *FOREST, "--epochs", "1"])
     summary = read_json("runs/superq/summary.json")
-    assert (summary["labels"], summary["test_windows"], summary["labels_scored"]) == (1, 1, 0)
+    assert (summary["labels"], summary["test_windows"], summary["labels_scored"]) == (
+        1,
+        1,
+        0,
+    )
 
 
 # ---- danq.py: annotating new sequences
 
+
 def test_fasta_is_tiled_with_coordinates():
     long = letters_of(random_sequences(2).reshape(-1, 4))[:1450]
-    lines = "\r\n".join(long.lower()[i:i + 61] for i in range(0, 1450, 61))
-    text = f">long chr1 of something\r\n{lines}\r\n>short\r\nGATTACARN-\r\n>empty\r\n\r\n>whole\r\n{long[:1000]}"
+    lines = "\r\n".join(long.lower()[i : i + 61] for i in range(0, 1450, 61))
+    text = f">long chr1 of something\r\n{lines}\r\n>short\r\nGATTACARN-\r\n"
+    text += f">empty\r\n\r\n>whole\r\n{long[:1000]}"
     Path("a.fa.gz").write_bytes(gzip.compress(text.encode()))
     windows = list(danq.fasta_windows("a.fa.gz"))
     assert [window[:4] for window in windows] == [
-        ("long", 0, 1000, False), ("long", 200, 1200, False), ("long", 400, 1400, False),
-        ("long", 450, 1450, False), ("short", 0, 10, True), ("whole", 0, 1000, False)]
+        ("long", 0, 1000, False),
+        ("long", 200, 1200, False),
+        ("long", 400, 1400, False),
+        ("long", 450, 1450, False),
+        ("short", 0, 10, True),
+        ("whole", 0, 1000, False),
+    ]
     X = danq.letters_to_onehot(windows, "a.fa")
     np.testing.assert_array_equal(X[3], letters_to_onehot(long[450:])[0])
     np.testing.assert_array_equal(X[4, 495:502], letters_to_onehot("GATTACA")[0])
-    assert X[4, 502].tolist() == [1, 1, 0, 0] and X[4, 503:].sum() == 0 == X[4, :495].sum()  # R is A or G
+    assert X[4, 502].tolist() == [1, 1, 0, 0]
+    assert X[4, 503:].sum() == 0 == X[4, :495].sum()
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_fasta_is_annotated_whatever_the_strand_and_the_batch_mates(runs, name):
-    X, P = random_sequences(6), {}
+    X = random_sequences(6)
+    P = {}
     strands = enumerate([*X, *danq.reverse_complement(X)])
     Path("x.fa").write_text("".join(f">s{i}\n{letters_of(x)}\n" for i, x in strands))
     labels = [row["name"] for row in read_table(runs[name][0] / "metrics.csv")]
     for size in (5, 12):
-        flags = f"--predict x.fa --batch-size {size} --output new/p.tsv --plot p.png --out-dir {runs[name][0]}"
+        flags = f"--predict x.fa --batch-size {size} --output new/p.tsv --plot p.png"
+        flags += f" --out-dir {runs[name][0]}"
         SCRIPTS[name].main(flags.split())
-        head, *rows = (line.split("\t") for line in Path("new/p.tsv").read_text().splitlines())
+        head, *rows = (
+            line.split("\t") for line in Path("new/p.tsv").read_text().splitlines()
+        )
         assert head == ["record", "start", "end", "padded", *labels]
-        assert [row[:4] for row in rows] == [[f"s{i}", "0", "1000", "0"] for i in range(12)]
+        assert [row[:4] for row in rows] == [
+            [f"s{i}", "0", "1000", "0"] for i in range(12)
+        ]
         P[size] = np.array([row[4:] for row in rows], float)
     np.testing.assert_allclose(P[5][:6], P[5][6:], atol=1e-5)
     np.testing.assert_allclose(P[5], P[12], atol=1e-5)
-    highest, picture = np.argsort(P[5][0])[-10:], Path("p.svg").read_text()
-    assert "base of s0" in picture and all(labels[label] in picture for label in highest)
+    highest = np.argsort(P[5][0])[-10:]
+    picture = Path("p.svg").read_text()
+    assert "base of s0" in picture
+    assert all(labels[label] in picture for label in highest)
 
 
-@pytest.mark.parametrize("content, says", [
-    (b"MKVLA\n", "is not FASTA"), (b">p\nMKVLAEE\n", "record p holds 'L' at base 4"), (b">a\n\n", "holds no sequence"),
-    (gzip.compress(b">a\n" + b"GATTACA\n" * 9999)[:99], "is damaged .*: copy it again")])
+def test_tracks_are_drawn_at_the_middle_of_each_window(runs, monkeypatch):
+    """1,450 bases are windows at 0, 200, 400 and, flush with the end, 450."""
+    figures = captured_figures(monkeypatch)
+    text = letters_of(random_sequences(2).reshape(-1, 4))
+    Path("x.fa").write_text(f">a\n{text[:1450]}\n>b\n{text[:1200]}\n")
+    out = runs["danq"][0]
+    danq.main(f"--predict x.fa --plot p.png --out-dir {out}".split())
+    head, *rows = Path("predictions.tsv").read_text().splitlines()
+    names = head.split("\t")[4:]
+    P = np.array([row.split("\t")[4:] for row in rows[:4]], float)
+    axes = figures["p.png"].axes
+    highest = [P[:, names.index(axis.get_ylabel())].max() for axis in axes]
+    assert highest == sorted(highest, reverse=True)
+    for axis in axes:
+        x, y = axis.lines[0].get_data()
+        assert list(x) == [500, 700, 900, 950]
+        np.testing.assert_allclose(y, P[:, names.index(axis.get_ylabel())])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"MKVLA\n", "is not FASTA"),
+        (b">p\nMKVLAEE\n", "record p holds 'L' at base 4"),
+        (b">a\n\n", "holds no sequence"),
+        (
+            gzip.compress(b">a\n" + b"GATTACA\n" * 9999)[:99],
+            "is damaged .*: copy it again",
+        ),
+    ],
+)
 def test_bad_fasta_gives_one_clear_line(runs, capsys, content, says):
     Path("x.fa").write_bytes(content)
-    check_one_line(capsys, says, danq.main, ["--predict", "x.fa", "--out-dir", str(runs["danq"][0])])
+    check_one_line(
+        capsys,
+        says,
+        danq.main,
+        ["--predict", "x.fa", "--out-dir", str(runs["danq"][0])],
+    )
     assert os.listdir() == ["x.fa"]
 
 
 # ---- danq.py: motifs
 
+
 def test_a_filters_motif_is_counted_where_it_answers_most():
-    """A filter made for GATTACA, one of zeros; the word stands in the first three of ten windows."""
+    """A filter for GATTACA, one of zeros; the word stands in three of ten windows."""
     X = random_sequences(10)
     X[:3, 300:307] = letters_to_onehot("GATTACA")[0]
-    model, kernel = danq.build_danq(3, filters=2, lstm_units=0), np.zeros((26, 4, 2))
+    model = danq.build_danq(3, filters=2, lstm_units=0)
+    kernel = np.zeros((26, 4, 2))
     kernel[5:12, :, 0] = letters_to_onehot("GATTACA")[0]
     scan = model.get_layer("motif_scan")
-    scan.set_weights([kernel, np.array([-5., 0])])  # six of seven bases answer by half of the highest
+    scan.set_weights(
+        [kernel, np.array([-5.0, 0])]
+    )  # six of seven bases answer by half of the highest
     counts, sites, shares = danq.count_sites(scan, model, split_of(X, X[:, :3, 0]), 4)
     word = ["ACGT".index(letter) for letter in "GATTACA"]
-    assert sites[1] == 0 and sites[0] >= 3 and (counts[0, 5:12].argmax(1) == word).all()
-    assert counts[0, 5:12].max(1).min() >= 3 and (counts[0].sum(1) == sites[0]).all()
+    assert sites[1] == 0
+    assert sites[0] >= 3
+    assert (counts[0, 5:12].argmax(1) == word).all()
+    assert counts[0, 5:12].max(1).min() >= 3
+    assert (counts[0].sum(1) == sites[0]).all()
     np.testing.assert_allclose(shares, X.mean((0, 1))[[0, 2, 1, 3]])
 
 
-@pytest.mark.parametrize("name, width", [("danq", 26), ("superq", 16)])
+@pytest.mark.parametrize(("name", "width"), [("danq", 26), ("superq", 16)])
 def test_motifs_are_written_in_memes_format_and_drawn(runs, name, width):
     SCRIPTS[name].main(["--motifs", "new.meme", "--out-dir", str(runs[name][0])])
     head, *motifs = Path("new.meme").read_text().split("\nMOTIF ")
-    assert head.startswith("MEME version 4\n") and "ALPHABET= ACGT" in head and 0 < len(motifs) <= 4
+    assert head.startswith("MEME version 4\n")
+    assert "ALPHABET= ACGT" in head
+    assert 0 < len(motifs) <= 4
     for motif in motifs:
         title, shape, *rows = motif.strip().splitlines()
-        assert re.fullmatch(rf"letter-probability matrix: alength= 4 w= {width} nsites= \d+ E= 0", shape)
+        assert re.fullmatch(
+            rf"letter-probability matrix: alength= 4 w= {width} nsites= \d+ E= 0", shape
+        )
         np.testing.assert_allclose(np.loadtxt(rows).sum(1), 1, atol=1e-5)
-        assert len(rows) == width and (REAL_DATA or title.startswith("SIMULATED"))
-    assert all(0 < Path(f"new.{kind}").stat().st_size < 300_000 for kind in ("png", "svg"))
+        assert len(rows) == width
+        assert REAL_DATA or title.startswith("SIMULATED")
+    assert all(
+        0 < Path(f"new.{kind}").stat().st_size < 300_000 for kind in ("png", "svg")
+    )
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_planted_word_is_written_in_the_letters_of_the_motif_file(learned, name):
+    """A filter that looks for word 0 finds it in the windows of label 0."""
+    word = random_words(1)[0]
+    shutil.copytree(learned[name], "run")
+    model = danq.load_model("run")
+    scan = model.get_layer("motif_scan")
+    kernel, bias = scan.get_weights()
+    kernel[:] = 0
+    bias[:] = -8
+    kernel[4:12, :, 3] = 2 * word
+    bias[3] = -13  # seven of eight bases answer by 1, a third of the highest
+    scan.set_weights([kernel, bias])
+    model.save("run/model.keras")
+    SCRIPTS[name].main(["--motifs", "new.meme", "--out-dir", "run"])
+    text = Path("new.meme").read_text()
+    title, shape, *rows = text.split("\nMOTIF ")[1].strip().splitlines()
+    assert "filter_3 " in title
+    P = np.loadtxt(rows)
+    letters = "".join("ACGT"[base] for base in P[4:12].argmax(1))
+    assert letters == letters_of(word)
+    assert P[4:12].max(1).min() > 0.9
+    _, Y = learned_windows("test")
+    sites = int(re.search(r"nsites= (\d+)", shape).group(1))
+    assert sites >= Y[:, 0].sum() / 2
 
 
 # ---- danq.py: simulated data
 
+
 def test_simulated_data_look_like_deepsea():
     danq.main("--make-demo-data demo --limit 200".split())
-    split, labels = danq.load_split("demo", "train", "packed"), danq.load_labels("demo", 919)
-    assert split.simulated and split.strands and split.n_labels == 919 and .03 < split.labels().mean() < .08
-    assert [label[1] for label in labels] == ["DNase"] * 125 + ["TF"] * 690 + ["histone"] * 104
+    split = danq.load_split("demo", "train", "packed")
+    labels = danq.load_labels("demo", 919)
+    assert split.simulated
+    assert split.strands
+    assert split.n_labels == 919
+    assert 0.03 < split.labels().mean() < 0.08
+    assert [label[1] for label in labels] == ["DNase"] * 125 + ["TF"] * 690 + [
+        "histone"
+    ] * 104
     assert all(name.startswith("SIMULATED|") for _, _, name in labels)
     X = danq.onehot(split.X)
-    CpG, GpC = ((X[:, :-1, base] & X[:, 1:, 3 - base]).mean() for base in (2, 1))  # of A, G, C, T
-    assert .36 < X[..., 1:3].sum(-1).mean() < .50, "GC content"
-    assert CpG < .6 * GpC, "CpG is depleted"
+    CpG, GpC = (
+        (X[:, :-1, base] & X[:, 1:, 3 - base]).mean() for base in (2, 1)
+    )  # of A, G, C, T
+    assert 0.36 < X[..., 1:3].sum(-1).mean() < 0.50, "GC content"
+    assert CpG < 0.6 * GpC, "CpG is depleted"
     test = danq.load_split("demo", "test", "packed")
-    assert len(test) == 100 and not np.array_equal(test.X, split.X[:100])
+    assert len(test) == 100
+    assert not np.array_equal(test.X, split.X[:100])
+
+
+def test_labels_of_simulated_data_follow_from_their_sequences():
+    """By GC content, and by a factor's motif in the middle; as written to the files."""
+    danq.main("--make-demo-data demo --limit 400".split())
+    for name in danq.SPLITS:
+        split = danq.load_split("demo", name, "packed")
+        X = danq.onehot(split.X)
+        gc = X[..., 1:3].sum((1, 2))
+        open_labels = split.labels()[:, :125].sum(1)
+        assert np.corrcoef(gc, open_labels)[0, 1] > 0.2, name
+    motifs = danq.random_motifs(np.random.default_rng(2))
+    X, Y, _ = danq.simulate(np.random.default_rng(1), 1500, motifs)
+    labels = range(125, 815)  # of transcription factors
+    for factor in range(4):
+        own = Y[:, [label for label in labels if label % 6 == factor]].sum(1)
+        other = Y[:, [label for label in labels if label % 6 == factor + 1]].sum(1)
+        best = best_match(X[:, 400:600], motifs[2 * factor])
+        rise = np.corrcoef(best, own)[0, 1]
+        assert rise > 0.2
+        assert rise > np.corrcoef(best, other)[0, 1] + 0.1
+
+
+def best_match(X, motif):
+    """The highest log-likelihood of a motif (width, 4) in X, on either strand."""
+    width = len(motif)
+    scores = []
+    for strand in (X, danq.reverse_complement(X)):
+        for start in range(X.shape[1] - width + 1):
+            site = strand[:, start : start + width]
+            scores.append((site * np.log(motif)).sum((1, 2)))
+    return np.max(scores, 0)
 
 
 def test_who_knows_the_rules_of_simulated_data_scores_what_the_docstring_says():
-    _, Y, P = danq.simulate(np.random.default_rng(1), 3000, danq.random_motifs(np.random.default_rng(2)))
-    scores = [[score(Y[:, k], P[:, k]) for score in (roc_auc_score, average_precision_score)] for k in range(0, 919, 5)]
-    auroc, auprc = map(float, re.search(r"AUROC (.\d+), AUPRC (.\d+)", danq.make_demo_data.__doc__).groups())
-    np.testing.assert_allclose(np.mean(scores, 0), (auroc, auprc), atol=.02)
+    _, Y, P = danq.simulate(
+        np.random.default_rng(1), 3000, danq.random_motifs(np.random.default_rng(2))
+    )
+    scores = [
+        [score(Y[:, k], P[:, k]) for score in (roc_auc_score, average_precision_score)]
+        for k in range(0, 919, 5)
+    ]
+    auroc, auprc = map(
+        float,
+        re.search(r"AUROC (.\d+), AUPRC (.\d+)", danq.make_demo_data.__doc__).groups(),
+    )
+    np.testing.assert_allclose(np.mean(scores, 0), (auroc, auprc), atol=0.02)
 
 
 # ---- superq.py: the autoencoders
 
-@pytest.mark.parametrize("flags", ("--paper --no-lstm", "--ablation 1", "--ablation 3", "--ablation 4", "--no-lstm"))
+
+@pytest.mark.parametrize(
+    "flags",
+    ["--paper --no-lstm", "--ablation 1", "--ablation 3", "--ablation 4", "--no-lstm"],
+)
 def test_every_autoencoder_has_500_numbers_and_answers_with_bases(flags):
-    network = superq.build(superq.parse_args(["--filters", "8", "--lstm-units", "2", *flags.split()]), n_labels=9)
-    bases = network.output["bases"] if isinstance(network.output, dict) else network.output
-    assert superq.encoder_of(network).output.shape == (None, 500) and bases.shape == (None, 1000, 4)
+    network = superq.build(
+        superq.parse_args(["--filters", "8", "--lstm-units", "2", *flags.split()]),
+        n_labels=9,
+    )
+    bases = (
+        network.output["bases"] if isinstance(network.output, dict) else network.output
+    )
+    assert superq.encoder_of(network).output.shape == (None, 500)
+    assert bases.shape == (
+        None,
+        1000,
+        4,
+    )
+
+
+STEPS = ("softmax", "adam", "local", "sines", "pooled")  # --ablation's, in order
+
+
+def steps_taken(model):
+    """Which of STEPS a compiled autoencoder has, by what it does."""
+    network = model.layers[-1]
+    taken = set()
+    X = random_sequences(3)
+    other = X.copy()
+    other[:, 600:604] = X[:, 600:604, ::-1]
+    answers = network.predict(X, verbose=0)
+    bases = answers["bases"]
+    if np.allclose(bases.sum(-1), 1, atol=1e-5) and bases.min() >= 0:
+        taken.add("softmax")
+    if type(model.optimizer).__name__ == "Adam":
+        taken.add("adam")
+    encoder = superq.encoder_of(network)
+    changed = encoder.predict(X, verbose=0) != encoder.predict(other, verbose=0)
+    if not changed[:, :150].any():  # of the first 300 bases at least
+        taken.add("local")
+    readers = [layer for layer in network.layers if isinstance(layer, Conv1D)]
+    into_decoder = [layer.input for layer in readers if layer.input.shape[1] == 250]
+    if into_decoder and into_decoder[0].shape[2] > 2:  # sine and cosine beside digits
+        taken.add("sines")
+    if "composition" in answers:
+        taken.add("pooled")
+    return taken
+
+
+@pytest.mark.parametrize("n", range(6))
+def test_each_step_of_the_ablation_is_the_one_of_its_name(n):
+    X, Y = random_data(12)
+    X[4:9, 200:700] = 0  # unknown bases
+    args = superq.parse_args([*SMALL, "--no-lstm", "--ablation", str(n)])
+    model = compiled("superq", args, split_of(X, Y))
+    assert steps_taken(model) == set(STEPS[:n])
+    batches = danq.Batches(split_of(X, Y), 12)
+    answer = model.layers[-1].predict(X, verbose=0)["bases"]
+    known = X.sum(-1) == 1
+    if n == 0:  # 2018: squared error of all bases
+        loss = np.square(answer - X).mean()
+    else:  # cross-entropy of known bases
+        loss = -np.log((answer * X).sum(-1)[known]).mean()
+    if n < 5:  # without composition and labels
+        scores = model.evaluate(batches, verbose=0, return_dict=True)
+        assert scores["loss"] == pytest.approx(loss, rel=1e-4)
+
+
+def test_superqs_learning_rate_rises_and_falls_down_a_cosine():
+    """1,000 sequences in batches of 50, 4 epochs: 80 steps, of which 4 warm up."""
+    split = superq.MixedSplit(
+        **vars(split_of(*random_data(12))), unlabelled=np.zeros((988, 500), np.uint8)
+    )
+    flags = "--batch-size 50 --epochs 4 --filters 4 --lstm-units 0".split()
+    model = compiled("superq", superq.parse_args(flags), split)
+    assert type(model.optimizer).__name__ == "Adam"
+    assert model.optimizer.clipnorm == 1
+    middle = (4e-3 + 8e-5) / 2  # of the cosine, at step 4 + 76 / 2
+    by_step = {0: 1e-4, 2: (1e-4 + 4e-3) / 2, 4: 4e-3, 42: middle, 80: 8e-5}
+    for step, rate in by_step.items():
+        assert rate_at(model.optimizer, step) == pytest.approx(rate, rel=1e-3), step
+
+
+def test_2018s_recipe_is_nadam_at_its_rate():
+    args = superq.parse_args([*SMALL, "--paper"])
+    assert (args.epochs, args.batch_size, args.forest_trees) == (2, 20, 10)
+    model = compiled("superq", args, split_of(*random_data(12)))
+    assert type(model.optimizer).__name__ == "Nadam"
+    assert rate_at(model.optimizer, 9) == pytest.approx(0.015)
+    assert model.optimizer.epsilon == pytest.approx(1e-8)
+    assert dropouts(model.layers[-1]) == [0.2, 0.5]
+
+
+def test_superqs_dropout_leaves_the_bases_alone():
+    network = superq.build_autoencoder(4, 2, n_labels=3)
+    assert dropouts(network) == [0.4, 0.5]
+    X = random_sequences(4).astype(np.float32)
+    first = network(X, training=True)
+    second = network(X, training=True)
+    np.testing.assert_array_equal(first["bases"], second["bases"])
+    for name in ("composition", "labels"):
+        difference = np.asarray(first[name]) - np.asarray(second[name])
+        assert abs(difference).max() > 1e-3
+
+
+def test_a_digit_is_a_numeral_of_four_bases_and_answers_for_them_alone():
+    """GATT -> 1 0 3 3 of A, G, C, T, less 1.5: -.5 -1.5 1.5 1.5, times 1 4 16 64."""
+    network = superq.build_autoencoder(4, 0, n_labels=3)
+    X = random_sequences(2)
+    X[0, 40:44] = letters_to_onehot("GATT")[0]
+    code = superq.encoder_of(network).predict(X, verbose=0)
+    assert code[0, 10] == pytest.approx((-0.5 * 1 - 1.5 * 4 + 1.5 * 16 + 1.5 * 64) / 64)
+    bottleneck = network.get_layer("bottleneck").output
+    decoder = keras.Model(bottleneck, network.output)
+    changed = code.copy()
+    changed[:, 10] += 1
+    before = decoder.predict(code, verbose=0)
+    after = decoder.predict(changed, verbose=0)
+    moved = (before["bases"] != after["bases"]).any((0, 2))
+    assert np.flatnonzero(moved).tolist() == [40, 41, 42, 43]
+    np.testing.assert_array_equal(before["labels"], after["labels"])
+    changed = code.copy()
+    changed[:, 250:] += 1  # pooled features
+    after = decoder.predict(changed, verbose=0)
+    np.testing.assert_array_equal(before["bases"], after["bases"])
+    for name in ("composition", "labels"):
+        assert (before[name] != after[name]).all()
 
 
 # ---- superq.py: how well is DNA rebuilt?
 
+
 def test_kmers_in_letters():
     def counts(k, X):
-        return np.asarray(superq.KmerCounts(k, X.shape[1])(X.astype(np.float32)))[0] ** 2
+        return (
+            np.asarray(superq.KmerCounts(k, X.shape[1])(X.astype(np.float32)))[0] ** 2
+        )
 
     X = letters_to_onehot("GATTACANGATTACA")
-    words, pairs = counts(4, X), counts(2, letters_to_onehot("GATTACA"))
-    assert len(words) == 136 and words[words > 0] == pytest.approx([2] * 4)  # none across the N
+    words = counts(4, X)
+    pairs = counts(2, letters_to_onehot("GATTACA"))
+    assert len(words) == 136
+    assert words[words > 0] == pytest.approx([2] * 4)
     np.testing.assert_array_equal(counts(4, danq.reverse_complement(X)), words)
-    np.testing.assert_array_equal(counts(4, letters_to_onehot("AATC")), counts(4, letters_to_onehot("GATT")))
-    assert sorted(pairs) == pytest.approx([0] * 4 + [1] * 4 + [2] * 2)  # twice AT and TA, their own other strand
+    np.testing.assert_array_equal(
+        counts(4, letters_to_onehot("AATC")), counts(4, letters_to_onehot("GATT"))
+    )
+    assert sorted(pairs) == pytest.approx(
+        [0] * 4 + [1] * 4 + [2] * 2
+    )  # twice AT and TA, their own other strand
+
+
+def counts_by_strings(text, k):
+    """Counts of each k-mer with its reverse complement's, in the order A, G, C, T."""
+    other = text[::-1].translate(str.maketrans("AGCT", "TCGA"))
+    counts = {}
+    for letters in itertools.product("AGCT", repeat=k):
+        word = "".join(letters)
+        mate = word[::-1].translate(str.maketrans("AGCT", "TCGA"))
+        if mate not in counts:
+            starts = range(len(text) - k + 1)
+            counts[word] = sum(
+                strand[i : i + k] == word for strand in (text, other) for i in starts
+            )
+    return list(counts.values())
+
+
+@pytest.mark.parametrize(("k", "span"), [(2, 12), (3, 12), (4, 12), (4, 7), (2, 5)])
+def test_kmers_are_those_that_python_counts(k, span):
+    """Palindromes, which are their own reverse complement, count twice."""
+    text = "GAATTCANGATTACAGGCCA"
+    X = letters_to_onehot(text).astype(np.float32)
+    first = (len(text) - span) // 2
+    counts = np.asarray(superq.KmerCounts(k, span)(X))[0] ** 2
+    by_strings = counts_by_strings(text[first : first + span], k)
+    np.testing.assert_allclose(counts, by_strings, atol=1e-4)
 
 
 def test_pooled_features_stand_in_the_middle_and_are_strand_blind():
-    X, elsewhere = random_sequences(4), random_sequences(4)
-    elsewhere[:, 350:650] = X[:, 350:650]  # the same middle; 600 and 1,000 bases are only counted
+    X = random_sequences(4)
+    elsewhere = random_sequences(4)
+    elsewhere[:, 350:650] = X[
+        :, 350:650
+    ]  # the same middle; 600 and 1,000 bases are only counted
     inputs = keras.Input((1000, 4))
     network = keras.Model(inputs, superq.pooled_features(inputs, 4, 2, False, None))
-    Z = [network.predict(x, verbose=0) for x in (X, danq.reverse_complement(X), X[:, ::-1])]
+    Z = [
+        network.predict(x, verbose=0)
+        for x in (X, danq.reverse_complement(X), X[:, ::-1])
+    ]
     np.testing.assert_allclose(Z[0], Z[1], atol=1e-4)
-    assert abs(Z[0] - Z[2]).max() > .01
+    assert abs(Z[0] - Z[2]).max() > 0.01
     middle = keras.Model(network.inputs, network.get_layer("motif_scan").output)
-    np.testing.assert_array_equal(middle.predict(X, verbose=0), middle.predict(elsewhere, verbose=0))
+    np.testing.assert_array_equal(
+        middle.predict(X, verbose=0), middle.predict(elsewhere, verbose=0)
+    )
+
+
+def test_a_base_outside_the_middle_leaves_the_pooled_features(monkeypatch):
+    """Without counts of wider spans: bases 350 to 649 are the middle."""
+    monkeypatch.setattr(superq, "INPUT_KMERS", [(4, 300)])
+    network, _ = pooled_network(filters=8)
+    X = random_sequences(4)
+    before = network.predict(X, verbose=0)
+    for base, changes in {
+        349: False,
+        350: True,
+        500: True,
+        649: True,
+        650: False,
+    }.items():
+        other = X.copy()
+        other[:, base] = other[:, base, [1, 2, 3, 0]]
+        after = network.predict(other, verbose=0)
+        assert (before != after).any() == changes, base
+
+
+def test_motifs_of_the_core_are_those_of_the_210_bases_in_the_middle(monkeypatch):
+    """Half of the motifs' features; bases 395 to 604 are the core."""
+    monkeypatch.setattr(superq, "INPUT_KMERS", [])
+    _, motifs = pooled_network(filters=8)
+    X = random_sequences(8)
+    before = motifs.predict(X, verbose=0)
+
+    def heard(first, last):
+        """Which features change with the bases first .. last - 1."""
+        other = X.copy()
+        other[:, first:last] = other[:, first:last, [1, 2, 3, 0]]
+        return (before != motifs.predict(other, verbose=0)).any(0)
+
+    deaf = ~heard(350, 395)
+    assert deaf.sum() == len(deaf) / 2
+    assert not heard(605, 650)[deaf].any()
+    for base in (395, 604):
+        assert heard(base, base + 1)[deaf].any()
+    assert heard(350, 351)[~deaf].any()
+    assert heard(649, 650)[~deaf].any()
+
+
+def test_without_labels_the_yardsticks_counts_stand_among_the_features():
+    X = random_sequences(3)
+    X[0, 480:600] = 0
+    network = superq.build_autoencoder(4, 2, n_labels=0)
+    code = superq.encoder_of(network).predict(X, verbose=0)
+    pairs = superq.KmerCounts(2, 1000)(X.astype(np.float32))
+    words = superq.KmerCounts(4, 300)(X.astype(np.float32))
+    np.testing.assert_allclose(code[:, 250:260], pairs, rtol=1e-5)
+    np.testing.assert_allclose(code[:, 260:396], words, rtol=1e-5)
+    labelled = superq.build_autoencoder(4, 2, n_labels=3)
+    assert labelled.get_layer("pooled").output.shape == (None, 250)
+
+
+def rebuilding(answer):
+    """An autoencoder whose code is the bases themselves, decoded by a function."""
+    inputs = keras.Input((1000, 4))
+    code = keras.layers.Flatten(name="bottleneck")(inputs)
+    bases = answer(keras.layers.Reshape((1000, 4))(code))
+    return keras.Model(inputs, {"bases": bases})
+
+
+def test_reconstruction_by_hand():
+    """A perfect, a wrong and a constant decoder; unknown bases do not count."""
+    X = random_sequences(6)
+    X[1:4, 100:900] = 0
+    X[5, :300] = 1, 0, 1, 0  # M
+    known = X[X.sum(-1) == 1]  # (bases, 4)
+    train = split_of(X, np.ones((6, 3), np.uint8))
+    train.X[:] = danq.packed(letters_to_onehot("C" * 1000))  # its commonest base
+    test = split_of(X, np.ones((6, 3), np.uint8))
+
+    perfect = reconstruction(rebuilding(lambda bases: bases), train, test)
+    assert perfect["base_accuracy"] == 1
+    assert perfect["bits_per_base"] == pytest.approx(0, abs=1e-5)
+    assert perfect["commonest_base"] == pytest.approx(known[:, 2].mean())
+
+    wrong = reconstruction(rebuilding(lambda bases: bases[..., ::-1]), train, test)
+    assert wrong["base_accuracy"] == 0
+
+    shares = np.array([0.125, 0.5, 0.25, 0.125], np.float32)
+    constant = reconstruction(rebuilding(lambda bases: 0 * bases + shares), train, test)
+    assert constant["base_accuracy"] == pytest.approx(
+        known[:, 1].mean()
+    )  # it answers G
+    bits = known @ [3, 1, 2, 3]  # of 1/8, 1/2, 1/4, 1/8
+    assert constant["bits_per_base"] == pytest.approx(bits.mean(), rel=1e-5)
 
 
 # ---- superq.py: encodings and forest
 
-@pytest.mark.parametrize("name", ("superq", "untrained"))
+
+@pytest.mark.parametrize("name", ["superq", "untrained"])
 def test_encodings_are_what_the_bottleneck_answers(runs, name):
-    model, splits = danq.load_model(runs[name][0]), danq.load_data(superq.parse_args(runs[name][2]))[0]
+    model = danq.load_model(runs[name][0])
+    splits = danq.load_data(superq.parse_args(runs[name][2]))[0]
     layer = keras.Model(model.inputs, model.get_layer("bottleneck").output)
     with h5py.File(runs[name][0] / "encodings.h5") as file:
         for split, rows in splits.items():
             Z = layer.predict(danq.onehot(rows.X), verbose=0)
-            np.testing.assert_allclose(file[f"{split}/Z"][:], Z, rtol=2e-3, atol=.01)
+            np.testing.assert_allclose(file[f"{split}/Z"][:], Z, rtol=2e-3, atol=0.01)
             np.testing.assert_array_equal(file[f"{split}/Y"][:], rows.labels())
 
 
 def forest_data(n=400, K=7):
     rng = np.random.default_rng(0)
     Z = rng.normal(size=(n, 20)).astype(np.float16).astype(np.float32)
-    return Z, (Z[:, :K] + .5 * rng.normal(size=(n, K)) > .8).astype(np.uint8)
+    return Z, (Z[:, :K] + 0.5 * rng.normal(size=(n, K)) > 0.8).astype(np.uint8)
 
 
-@pytest.mark.parametrize("K", (7, 1))
+@pytest.mark.parametrize("K", [7, 1])
 def test_forest_is_scikit_learns_own_without_projections(K):
-    """Its trees; their leaves answer with the mean over all rows, not over a bootstrap's."""
+    """Its trees; their leaves answer with the mean over all rows, not a bootstrap's."""
     Z, Y = forest_data(K=K)
     ours = superq.fit_forest(Z, Y, trees=30, leaf=5, projections=0, seed=3)
-    theirs = RandomForestRegressor(30, min_samples_leaf=5, max_features="sqrt", random_state=3)
+    theirs = RandomForestRegressor(
+        30, min_samples_leaf=5, max_features="sqrt", random_state=3
+    )
     theirs.fit(Z, Y if K > 1 else Y[:, 0])
     new = np.random.default_rng(1).normal(size=(100, 20)).astype(np.float32)
-    expected = np.mean([[Y[own == leaf].mean(0) for leaf in reached]
-                        for own, reached in zip(theirs.apply(Z).T, theirs.apply(new).T)], 0)
+    expected = np.mean(
+        [
+            [Y[own == leaf].mean(0) for leaf in reached]
+            for own, reached in zip(
+                theirs.apply(Z).T, theirs.apply(new).T, strict=False
+            )
+        ],
+        0,
+    )
     np.testing.assert_allclose(superq.predict_forest(ours, new), expected, atol=1e-6)
+
+
+def test_forest_from_a_column_on_is_scikit_learns_of_the_sliced_columns():
+    """The first five columns would give the labels away."""
+    Z, Y = forest_data()
+    Z[:, :5] = Y[:, :5]
+    new = np.random.default_rng(1).normal(size=(100, 20)).astype(np.float32)
+    ours = superq.fit_forest(Z, Y, trees=20, leaf=5, projections=0, seed=3, first=5)
+    sliced = superq.fit_forest(Z[:, 5:], Y, trees=20, leaf=5, projections=0, seed=3)
+    answers = superq.predict_forest(ours, new)
+    np.testing.assert_array_equal(answers, superq.predict_forest(sliced, new[:, 5:]))
+    theirs = RandomForestRegressor(
+        20, min_samples_leaf=5, max_features="sqrt", random_state=3
+    )
+    theirs.fit(Z[:, 5:], Y)
+    expected = 0
+    for tree in theirs.estimators_:
+        leaf = tree.apply(Z[:, 5:])
+        reached = tree.apply(new[:, 5:])
+        expected += np.array([Y[leaf == number].mean(0) for number in reached]) / 20
+    np.testing.assert_allclose(answers, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("samples", [10_000, 600])
+def test_trees_grown_on_projected_labels_find_what_the_labels_depend_on(samples):
+    """Each label is the sign of its own column, of 60: trees by chance find few."""
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(2000, 60)).astype(np.float32)
+    Y = (Z[:, 5:9] > 0).astype(np.uint8)
+    forest = superq.fit_forest(Z, Y, trees=40, leaf=40, samples=samples, seed=5)
+    new = rng.normal(size=(500, 60)).astype(np.float32)
+    P = superq.predict_forest(forest, new)
+    for k in range(4):
+        assert roc_auc_score(new[:, 5 + k] > 0, P[:, k]) > 0.95
 
 
 def test_forest_streams_and_its_leaf_means_are_over_all_rows():
@@ -761,22 +1783,31 @@ def test_forest_streams_and_its_leaf_means_are_over_all_rows():
     with h5py.File("e.h5", "w") as file:
         file["Z"], file["Y"] = Z.astype(np.float16), Y
         forest = superq.fit_forest(file["Z"], file["Y"], trees=25, leaf=5, samples=100)
-    reached = superq.leaves_of(forest, Z)
+    leaves = superq.leaves_of(forest, Z)
+    reached = superq.leaf_matrix(leaves, len(forest["means"]))
     sizes = np.asarray(reached.sum(0)).ravel()
-    assert (reached.sum(1) == 25).all() and sizes.sum() == 25 * 400
-    np.testing.assert_allclose((reached.T @ Y) / sizes[:, None], forest["means"], atol=1e-5)
+    assert (reached.sum(1) == 25).all()
+    assert sizes.sum() == 25 * 400
+    np.testing.assert_allclose(
+        (reached.T @ Y) / sizes[:, None], forest["means"], atol=1e-5
+    )
 
 
 def test_another_forest_or_classifier_on_kept_encodings(runs, capsys, monkeypatch):
     """Linear regression in two functions, as superq.py says above its forest."""
+
     def fit(Z, Y, *args, **options):
         return {"W": np.linalg.lstsq(np.float32(Z[:]), np.float32(Y[:]))[0]}
 
     shutil.copytree(runs["superq"][0], "run")
-    encodings, before = os.stat("run/encodings.h5").st_mtime_ns, read_json("run/summary.json")
+    encodings = os.stat("run/encodings.h5").st_mtime_ns
+    before = read_json("run/summary.json")
     shutil.copytree("run", "run/test-mouse")
-    superq.main("--out-dir run --reuse-encodings --forest-leaf 4 --forest-trees 9".split())
-    assert "[3/3] forest: 9 trees" in (printed := capsys.readouterr().out) and "[1/3]" not in printed
+    superq.main(
+        "--out-dir run --reuse-encodings --forest-leaf 4 --forest-trees 9".split()
+    )
+    assert "[3/3] forest: 9 trees" in (printed := capsys.readouterr().out)
+    assert "[1/3]" not in printed
     assert os.stat("run/encodings.h5").st_mtime_ns == encodings
     assert not Path("run/test-mouse/summary.json").exists(), "the old forest's scores"
     assert read_json("run/summary.json")["reconstruction"] == before["reconstruction"]
@@ -791,13 +1822,14 @@ def test_another_forest_or_classifier_on_kept_encodings(runs, capsys, monkeypatc
 
 # ---- superq.py: yardsticks and unlabelled DNA
 
+
 def test_pca_features_have_the_variances_of_the_components(runs):
     split = danq.load_data(superq.parse_args(runs["pca"][2]))[0]["train"]
     X = danq.onehot(split.X).reshape(len(split), -1).astype(float)
     with h5py.File(runs["pca"][0] / "encodings.h5") as file:
         Z = file["train/Z"][:].astype(float)
     spread = np.linalg.svd(X - X.mean(0), compute_uv=False)[:5] ** 2 / (len(X) - 1)
-    np.testing.assert_allclose(Z[:, :5].var(0, ddof=1), spread, rtol=.01)
+    np.testing.assert_allclose(Z[:, :5].var(0, ddof=1), spread, rtol=0.01)
 
 
 def test_unlabelled_files_are_packed_from_fasta_and_mat():
@@ -814,6 +1846,7 @@ def test_unlabelled_files_are_packed_from_fasta_and_mat():
 
 # ---- superq.py: side by side
 
+
 def test_comparison_sets_runs_side_by_side(runs, capsys):
     folders = [out for out, _, _ in runs.values()]
     superq.main(["--compare", *map(str, folders)])
@@ -821,20 +1854,174 @@ def test_comparison_sets_runs_side_by_side(runs, capsys):
     assert table in capsys.readouterr().out
     for picture in ("comparison", "comparison-training", "comparison-labels"):
         for kind in ("png", "svg"):
-            assert 5_000 < (folders[0].parent / f"{picture}.{kind}").stat().st_size < 300_000
+            assert (
+                5_000
+                < (folders[0].parent / f"{picture}.{kind}").stat().st_size
+                < 300_000
+            )
     training = (folders[0].parent / "comparison-training.svg").read_text()
-    assert all(f"{name}: {key}" in training for name in ("danq", "superq", "paper") for key in ("loss", "acc"))
+    assert all(
+        f"{name}: {key}" in training
+        for name in ("danq", "superq", "paper")
+        for key in ("loss", "acc")
+    )
     for summary in (read_json(folder / "summary.json") for folder in folders):
-        assert re.search(rf"\| {re.escape(summary['model'])} \|.* {summary['means']['all']['auprc']:.4f} ", table)
+        assert re.search(
+            rf"\| {re.escape(summary['model'])} \|"
+            rf".* {summary['means']['all']['auprc']:.4f} ",
+            table,
+        )
+
+
+def made_up_run(folder, like, scores, assays=None, **more):
+    """A copy of a run whose metrics.csv holds made-up scores (K, 2): AUROC and AUPRC.
+
+    more : of its summary; its means are those of the scores
+    """
+    folder = Path(folder)
+    shutil.copytree(like, folder)
+    (folder / "history.csv").unlink(missing_ok=True)
+    assays = assays or ["TF"] * len(scores)
+    row = read_table(folder / "metrics.csv")[0]
+    rows = []
+    for k, (auroc, auprc) in enumerate(scores):
+        own = {"column": k, "assay": assays[k], "name": f"label {k}"}
+        rows.append(row | own | {"auroc": auroc, "auprc": auprc, "f1": auprc / 2})
+    danq.write_csv(folder / "metrics.csv", rows)
+    means = {}
+    for assay in ["all", *dict.fromkeys(assays)]:
+        own = [row for row in rows if assay in ("all", row["assay"])]
+        means[assay] = {"labels": len(own), "base_rate": 0.1, "recall_at_10fdr": 0.2}
+        for key in ("auroc", "auprc", "f1"):
+            means[assay][key] = float(np.mean([row[key] for row in own]))
+    summary = read_json(folder / "summary.json")
+    summary |= {"labels": len(rows), "labels_scored": len(rows), "means": means} | more
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def table_rows(path):
+    """Cells of the rows of Markdown tables."""
+    rows = []
+    for line in Path(path).read_text().splitlines():
+        if line.startswith("|"):
+            rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def captured_figures(monkeypatch):
+    """A dict that gets each figure that is saved, by its path."""
+    figures = {}
+    save = danq.save_figure
+
+    def capture(figure, path, simulated):
+        figures[Path(path).name] = figure
+        save(figure, path, simulated)
+
+    monkeypatch.setattr(danq, "save_figure", capture)
+    return figures
+
+
+def test_differences_and_their_intervals_on_made_up_scores(runs):
+    """AUROC .1 higher on average, spread .05; AUPRC .04 lower, spread .02."""
+    rng = np.random.default_rng(0)
+    base = rng.uniform(0.4, 0.6, (200, 2))
+    rise = rng.normal((0.1, -0.04), (0.05, 0.02), (200, 2))
+    kmer = runs["kmer"][0]
+    made_up_run("a", kmer, base, model="DanQ")
+    made_up_run("b", kmer, base + rise, model="SuperQ")
+    superq.main("--compare a b --output c.md".split())
+    rows = [row for row in table_rows("c.md") if row[:2] == ["SuperQ", "DanQ"]]
+    assert len(rows) == 1
+    for cell, own in zip(rows[0][2:], rise.T, strict=True):
+        mean, low, high = map(float, re.findall(r"[+-]\.?[\d.]+", cell))
+        assert mean == pytest.approx(own.mean(), abs=1e-4)
+        half = 1.96 * own.std() / np.sqrt(200)  # of a normal distribution
+        assert low == pytest.approx(own.mean() - half, abs=0.2 * half)
+        assert high == pytest.approx(own.mean() + half, abs=0.2 * half)
+
+
+def test_cells_of_the_comparison_table_are_what_its_head_says(runs, monkeypatch):
+    figures = captured_figures(monkeypatch)
+    assays = ["TF", "TF", "TF", "DNase"]
+    low = np.array([[0.6, 0.1], [0.7, 0.2], [0.5, 0.3], [0.8, 0.6]])
+    high = low + [[0.05, 0.01], [-0.02, 0.02], [0.06, 0.03], [0.07, -0.04]]
+    kmer = runs["kmer"][0]
+    seconds = {"autoencoder": 30, "encodings": 4, "forest": 16}
+    more = {"training_seconds": 50, "seconds": seconds, "model": "SuperQ"}
+    made_up_run("a", kmer, low, assays, model="DanQ", training_seconds=200, seconds={})
+    made_up_run("b", kmer, high, assays, **more, reconstruction={"base_accuracy": 0.75})
+    superq.main("--compare a b --output c.md".split())
+    head, _, danq_row, superq_row, chance, *_ = table_rows("c.md")
+    assert head[1:4] == ["AUROC (TF DNase)", "AUPRC (TF DNase)", "F1 (TF DNase)"]
+    assert danq_row[:4] == [
+        "DanQ",
+        "0.6500 (0.6000 0.8000)",
+        "0.3000 (0.2000 0.6000)",
+        "0.1500 (0.1000 0.3000)",
+    ]
+    assert superq_row[1:3] == ["0.6900 (0.6300 0.8700)", "0.3050 (0.2200 0.5600)"]
+    assert superq_row[4] == "50 s (autoencoder 30 encodings 4 forest 16)"
+    assert danq_row[5] == "1.000"
+    assert superq_row[5] == "0.250"  # of DanQ's 200 seconds
+    assert [danq_row[7], superq_row[7], chance[7]] == ["-", "0.7500", "0.25"]
+    assert chance[1:3] == ["0.5", "0.1000 (0.1000 0.1000)"]
+
+    for axis, column in zip(figures["c.png"].axes, (0, 1), strict=False):
+        heights = {
+            text.get_text(): tick
+            for tick, text in enumerate(figures["c.png"].axes[0].get_yticklabels())
+        }
+        assert heights == {"DanQ": 0, "SuperQ": 1}, "the best on top"
+        dots = [
+            line.get_xydata().tolist()
+            for line in axis.lines
+            if line.get_marker() == "o"
+        ]
+        means = [low[:, column].mean(), high[:, column].mean()]
+        assert dots == [[[pytest.approx(means[0]), 0]], [[pytest.approx(means[1]), 1]]]
+    for axis, assay in zip(figures["c-labels.png"].axes, ("TF", "DNase"), strict=True):
+        own = np.array(assays) == assay
+        x, y = axis.lines[0].get_data()
+        np.testing.assert_allclose(x, low[own, 0])
+        np.testing.assert_allclose(y, high[own, 0])
+    titles = [axis.get_title() for axis in figures["c-labels.png"].axes]
+    assert titles == ["TF: higher in 2 of 3 labels", "DNase: higher in 1 of 1 labels"]
+
+
+def test_a_learning_curve_has_its_points_at_the_training_windows(runs, monkeypatch):
+    """Three runs of k-mers at 40, 40 and 80 windows, both strands of each."""
+    figures = captured_figures(monkeypatch)
+    kmer = runs["kmer"][0]
+    for name, n, score in (("a", 40, 0.6), ("b", 40, 0.7), ("c", 80, 0.8)):
+        scores = [[score, score / 4]] * 3
+        made_up_run(name, kmer, scores, train_sequences=2 * n, strands=True)
+        record = read_json(f"{name}/args.json")
+        record["settings"]["seed"] = ord(name)
+        Path(name, "args.json").write_text(json.dumps(record))
+    superq.main("--curve c a b --output curve.md".split())
+    head, _, row = table_rows("curve.md")
+    assert head == ["AUROC / AUPRC", "40 windows", "80 windows"]
+    deviation = np.std([0.6, 0.7], ddof=1)
+    assert row[1] == f"0.6500 ± {deviation:.4f} / 0.1625 ± {deviation / 4:.4f}"
+    assert row[2] == "0.8000 / 0.2000"
+    points = [axis.lines[0].get_xydata() for axis in figures["curve.png"].axes]
+    np.testing.assert_allclose(points[0], [[40, 0.65], [80, 0.8]])
+    np.testing.assert_allclose(points[1], [[40, 0.1625], [80, 0.2]])
 
 
 def test_seeds_become_a_mean_and_other_settings_rows_of_their_own(runs, capsys):
-    def copy_run(name, auroc=.5, windows=40, tested=10, **settings):
+    def copy_run(name, auroc=0.5, windows=40, tested=10, **settings):
         shutil.copytree(runs["kmer"][0], name)
-        record, summary = read_json(f"{name}/args.json"), read_json(f"{name}/summary.json")
+        record = read_json(f"{name}/args.json")
+        summary = read_json(f"{name}/summary.json")
         record["settings"] |= settings
         summary["means"]["all"]["auroc"] = auroc
-        summary |= {"limit": windows, "train_sequences": 2 * windows, "test_windows": tested}
+        summary |= {
+            "limit": windows,
+            "train_sequences": 2 * windows,
+            "test_windows": tested,
+        }
         Path(name, "args.json").write_text(json.dumps(record))
         Path(name, "summary.json").write_text(json.dumps(summary))
 
@@ -842,57 +2029,80 @@ def test_seeds_become_a_mean_and_other_settings_rows_of_their_own(runs, capsys):
         superq.main(flags.split())
         return capsys.readouterr().out
 
-    for seed, auroc in enumerate((.6, .7, .9)):
+    for seed, auroc in enumerate((0.6, 0.7, 0.9)):
         copy_run(str(seed), auroc, seed=seed)
     copy_run("other", forest_trees=9)
     copy_run("edited", code="another forest")
     copy_run("larger", windows=41)
     copy_run("far", tested=11)
-    assert "k-mers -> forest (3 seeds) | 0.7333 ± 0.1528" in printed("--compare 0 1 2 --output seeds.v1")
+    assert "k-mers -> forest (3 seeds) | 0.7333 ± 0.1528" in printed(
+        "--compare 0 1 2 --output seeds.v1"
+    )
     table = printed("--compare 0 other edited --output all.md")
-    assert re.findall(r"(?m)^\| k-mers -> forest (\S+) \| \d", table) == ["[0]", "[other]", "[edited]"]
-    assert "| k-mers -> forest [other] | k-mers -> forest [0] | +0.0000 (+0.0000 to +0.0000) |" in table
-    assert "| k-mers -> forest | 0.6500 ± 0.0707 / " in printed("--curve 0 1 larger --output curve.md")
-    assert Path("seeds.v1.png").is_file() and Path("curve.png").is_file()
+    assert re.findall(r"(?m)^\| k-mers -> forest (\S+) \| \d", table) == [
+        "[0]",
+        "[other]",
+        "[edited]",
+    ]
+    assert (
+        "| k-mers -> forest [other] | k-mers -> forest [0] "
+        "| +0.0000 (+0.0000 to +0.0000) |" in table
+    )
+    assert "| k-mers -> forest | 0.6500 ± 0.0707 / " in printed(
+        "--curve 0 1 larger --output curve.md"
+    )
+    assert Path("seeds.v1.png").is_file()
+    assert Path("curve.png").is_file()
     Path("2/metrics.csv").write_text("".join(open("2/metrics.csv").readlines()[:3]))
-    for flags, says in (("--compare 0 larger", "limit is 41, not 40"), ("--compare 0 --output runs/", "is a folder"),
-                        ("--compare 0 2", r"2/metrics.csv is damaged \(it has 2 rows"),
-                        ("--curve 0 far", "0 and far have different test sets")):
+    for flags, says in (
+        ("--compare 0 larger", "limit is 41, not 40"),
+        ("--compare 0 --output runs/", "is a folder"),
+        ("--compare 0 2", r"2/metrics.csv is damaged \(it has 2 rows"),
+        ("--curve 0 far", "0 and far have different test sets"),
+    ):
         check_one_line(capsys, says, superq.main, flags.split())
 
 
 # ---- nothing is lost
+
 
 class Killed(BaseException):
     """Not an Exception: nothing may catch it."""
 
 
 def check_same_run(folder, expected):
-    """Weights, history but for its seconds, and scores are equal to the bit; nothing half-made is left."""
+    """Weights, history but for seconds, scores: equal to the bit; nothing half-made."""
     weights, theirs = (danq.load_model(out).get_weights() for out in (folder, expected))
     assert all(np.array_equal(a, b) for a, b in zip(weights, theirs, strict=True))
     assert read_table(folder / "metrics.csv") == read_table(expected / "metrics.csv")
     history, theirs = (read_table(out / "history.csv") for out in (folder, expected))
-    assert [row | {"seconds": ""} for row in history] == [row | {"seconds": ""} for row in theirs]
-    assert {path.name for path in folder.iterdir()} == {path.name for path in expected.iterdir() if not path.is_dir()}
+    assert [row | {"seconds": ""} for row in history] == [
+        row | {"seconds": ""} for row in theirs
+    ]
+    assert {path.name for path in folder.iterdir()} == {
+        path.name for path in expected.iterdir() if not path.is_dir()
+    }
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_run_killed_between_any_two_writes_ends_as_if_it_had_not(runs, monkeypatch, name):
-    """Killed at the n-th renaming of a file: while packing, within an epoch, after training."""
+def test_a_run_killed_between_any_two_writes_ends_as_if_it_had_not(
+    runs, monkeypatch, name
+):
+    """Killed at the n-th renaming of a file: in packing, an epoch, after training."""
     expected, _, flags = runs[name]
-    rename, left = os.replace, 0
+    rename = os.replace
+    renamings = {"left": 0}
 
     def replace(*paths):
-        nonlocal left
-        left -= 1
-        if not left:
+        renamings["left"] -= 1
+        if not renamings["left"]:
             raise Killed
         rename(*paths)
 
     monkeypatch.setattr(os, "replace", replace)
     flags = [*flags, "--out-dir", f"runs/{name}", "--checkpoint-minutes", "0"]
-    for left in (5, 12, 11, *[4] * (name == "superq")):
+    for n in (5, 12, 11, 4) if name == "superq" else (5, 12, 11):
+        renamings["left"] = n
         with pytest.raises(Killed):
             SCRIPTS[name].main(flags)
     SCRIPTS[name].main(flags)
@@ -901,10 +2111,11 @@ def test_a_run_killed_between_any_two_writes_ends_as_if_it_had_not(runs, monkeyp
 
 def test_kill_minus_9_in_the_middle_of_an_epoch(runs, capsys):
     expected, _, flags = runs["danq"]
-    flags, checkpoint = [*flags, "--out-dir", "danq", "--checkpoint-minutes", "0"], Path("danq/checkpoint.npz")
+    flags = [*flags, "--out-dir", "danq", "--checkpoint-minutes", "0"]
+    checkpoint = Path("danq/checkpoint.npz")
     process = start_python(HERE / "danq.py", *flags)
     while not checkpoint.is_file() and process.poll() is None:
-        time.sleep(.001)
+        time.sleep(0.001)
     process.kill()
     process.communicate()
     assert 0 < json.loads(str(np.load(checkpoint)["state"]))["step"] < 4
@@ -924,22 +2135,33 @@ def test_encodings_already_made_are_kept(runs):
     Path("run/encodings.part").write_bytes(bytes(50 * Z[0].nbytes))
     superq.main([*flags, "--out-dir", "run"])
     with h5py.File("run/encodings.h5") as file:
-        np.testing.assert_array_equal(file["train/Z"], np.concatenate([0 * Z[:40], Z[40:]]))
+        np.testing.assert_array_equal(
+            file["train/Z"], np.concatenate([0 * Z[:40], Z[40:]])
+        )
     assert not Path("run/encodings.part").exists()
 
 
 def test_a_full_disk_gives_one_line_and_keeps_what_was_made(runs, capsys):
-    """Files may have so many kB, as by ulimit -f: packing, stage 2, annotating, stage 3."""
+    """Files may have so many kB: in packing, stage 2, annotating, stage 3."""
     write_data()
     Path("x.fa").write_text(">a\n" + "ACGT" * 6000)
     expected, _, flags = runs["kmer"]
     shutil.copytree(expected, "copy")
-    flags, most = [*flags, "--out-dir", "runs/full"], resource.getrlimit(resource.RLIMIT_FSIZE)
+    flags = [*flags, "--out-dir", "runs/full"]
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         for kilobytes, script, arguments, says in (
-                (12, danq, ["--data-dir", "."], "npy"), (60, superq, flags, "part"), (90, superq, flags, "h5"),
-                (1, danq, f"--predict x.fa --out-dir {runs['danq'][0]}".split(), "tsv"),
-                (20, superq, "--out-dir copy --reuse-encodings --forest-trees 999".split(), "npz")):
+            (12, danq, ["--data-dir", "."], "npy"),
+            (60, superq, flags, "part"),
+            (90, superq, flags, "h5"),
+            (1, danq, f"--predict x.fa --out-dir {runs['danq'][0]}".split(), "tsv"),
+            (
+                20,
+                superq,
+                "--out-dir copy --reuse-encodings --forest-trees 999".split(),
+                "npz",
+            ),
+        ):
             resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * kilobytes, most[1]))
             check_one_line(capsys, f"{says}: File too large", script.main, arguments)
     finally:
@@ -951,10 +2173,13 @@ def test_a_full_disk_gives_one_line_and_keeps_what_was_made(runs, capsys):
 
 # ---- bad files, by generator
 
+
 def flip(content, rng):
     spoilt = np.frombuffer(content, np.uint8).copy()
     n = max(3, len(content) // 2000)
-    spoilt[rng.integers(len(spoilt), size=n)] ^= rng.integers(1, 256, size=n, dtype=np.uint8)
+    spoilt[rng.integers(len(spoilt), size=n)] ^= rng.integers(
+        1, 256, size=n, dtype=np.uint8
+    )
     return spoilt.tobytes()
 
 
@@ -963,49 +2188,72 @@ def predict(name):
 
 
 SPOILS = {
-    "cut": lambda content, rng: content[:rng.integers(1, max(2, len(content) * 9 // 10))],
+    "cut": lambda content, rng: content[
+        : rng.integers(1, max(2, len(content) * 9 // 10))
+    ],
     "flipped": flip,
     "empty": lambda content, rng: b"",
-    "text": lambda content, rng: b"<html>404 not found</html>\n" * 20}
+    "text": lambda content, rng: b"<html>404 not found</html>\n" * 20,
+}
 READERS = {
     "train.mat": lambda: danq.load_split(".", "train", "packed"),
     "more.fa.gz": lambda: superq.load_unlabelled("more.fa.gz", Path("packed")),
-    "checkpoint.npz": lambda: danq.Checkpoint(Path("checkpoint.npz"), None),
+    "checkpoint.npz": lambda: danq.Checkpoint(Path("checkpoint.npz")),
     "danq/args.json": lambda: predict("danq"),
     "danq/model.keras": lambda: predict("danq"),
     "superq/forest.npz": lambda: predict("superq"),
-    "superq/encodings.h5": lambda: superq.main("--out-dir superq --reuse-encodings --forest-trees 2".split())}
+    "superq/encodings.h5": lambda: superq.main(
+        "--out-dir superq --reuse-encodings --forest-trees 2".split()
+    ),
+}
 
 
 @pytest.mark.parametrize("spoil", SPOILS)
 @pytest.mark.parametrize("name", READERS)
-def test_spoilt_files_give_one_clear_line_or_the_right_result(runs, capsys, name, spoil):
+def test_spoilt_files_give_one_clear_line_or_the_right_result(
+    runs, capsys, name, spoil
+):
     run = name.split("/")[0]
     if run in runs:
         shutil.copytree(runs[run][0], run)
     write_data()
     Path("ok.fa").write_text(">ok\n" + "GATTACA" * 200)
     Path("more.fa.gz").write_bytes(gzip.compress(b">a\n" + b"GATTACAGATTACA\n" * 300))
-    np.savez("checkpoint.npz", state=json.dumps({"step": 1, "seconds": 0., "history": []}), v0=np.arange(99.))
+    np.savez(
+        "checkpoint.npz",
+        state=json.dumps({"step": 1, "seconds": 0.0, "history": []}),
+        v0=np.arange(99.0),
+    )
     path = Path(name)
     path.write_bytes(SPOILS[spoil](path.read_bytes(), np.random.default_rng(len(name))))
     try:
         danq.command_line(READERS[name])
     except SystemExit as stop:
-        error = capsys.readouterr().err
-        assert stop.code == 2 and error.count("\n") == 1 and run in error, error
-        assert not [*Path().rglob("*.tmp*"), *Path().glob("*.tsv")]
+        code = stop.code
     else:
         assert spoil == "flipped", "this cannot have been read"
+        return
+    error = capsys.readouterr().err
+    assert code == 2
+    assert error.count("\n") == 1, error
+    assert run in error
+    assert not [*Path().rglob("*.tmp*"), *Path().glob("*.tsv")]
 
 
 # ---- documents
 
+
 def test_every_command_of_the_documents_parses():
     files = [(HERE / name).read_text() for name in ("README.md", "run_all.sh")]
     text = "\n".join([*files, danq.__doc__, superq.__doc__])
-    commands = re.findall(r"python (danq|superq|test_superq)\.py((?: (?!#|  )[^\s`|)]+)*)", text)
-    parsers = {"danq": danq.parse_args, "superq": superq.parse_args, "test_superq": benchmark_args}
+    commands = re.findall(
+        r"python (danq|superq|test_superq)\.py((?: (?!#|  )[^\s`|)]+)*)", text
+    )
+    parsers = {
+        "danq": danq.parse_args,
+        "superq": superq.parse_args,
+        "test_superq": benchmark_args,
+    }
     assert len(commands) > 8
     for script, flags in commands:
         parsers[script](shlex.split(flags))
@@ -1014,57 +2262,98 @@ def test_every_command_of_the_documents_parses():
 def test_shell_script_is_sound_and_refuses_bad_settings():
     subprocess.run(["bash", "-n", HERE / "run_all.sh"], check=True)
     for bad in ("EPOCHS=0", "LIMIT=x", "DATA=/nowhere", "SEEDS=1,2", "--tset"):
-        command = ["env", bad, "bash", HERE / "run_all.sh"] if "=" in bad else ["bash", HERE / "run_all.sh", bad]
+        command = (
+            ["env", bad, "bash", HERE / "run_all.sh"]
+            if "=" in bad
+            else ["bash", HERE / "run_all.sh", bad]
+        )
         run = subprocess.run(command, capture_output=True, text=True)
-        assert run.returncode == 2 and run.stderr.count("\n") == 1 and bad.split("=")[0] in run.stderr
+        assert run.returncode == 2
+        assert run.stderr.count("\n") == 1
+        assert bad.split("=")[0] in run.stderr
 
 
 def test_a_gpu_that_keras_does_not_see_stops_the_run():
-    """A copy of the kit, with this environment, on a machine whose nvidia-smi sees a GPU."""
+    """A copy of the kit, with this environment, where nvidia-smi sees a GPU."""
     for name in ("run_all.sh", "danq.py", "requirements.txt"):
         shutil.copy(HERE / name, ".")
-    for path, line in (("bin/nvidia-smi", "echo GPU 0: one"),
-                       (".venv/bin/python", f"exec {shlex.quote(sys.executable)} \"$@\"")):
+    for path, line in (
+        ("bin/nvidia-smi", "echo GPU 0: one"),
+        (".venv/bin/python", f'exec {shlex.quote(sys.executable)} "$@"'),
+    ):
         Path(path).parent.mkdir(parents=True)
         Path(path).write_text(f"#!/bin/sh\n{line}")
         Path(path).chmod(0o755)
     wanted = Path("requirements.txt").read_text().strip()
-    Path(".venv/installed.txt").write_text(wanted.replace("tensorflow==", "tensorflow[and-cuda]=="))
-    environment = os.environ | {"PATH": f"bin:{os.environ['PATH']}", "KERAS_BACKEND": "tensorflow", "DATA": "."}
-    run = subprocess.run(["bash", "run_all.sh"], capture_output=True, text=True, env=environment)
-    assert run.returncode == 2 and "nvidia-smi sees a GPU and Keras none (tensorflow says: " in run.stderr, run
+    Path(".venv/installed.txt").write_text(
+        wanted.replace("tensorflow==", "tensorflow[and-cuda]==")
+    )
+    environment = os.environ | {
+        "PATH": f"bin:{os.environ['PATH']}",
+        "KERAS_BACKEND": "tensorflow",
+        "DATA": ".",
+    }
+    run = subprocess.run(
+        ["bash", "run_all.sh"], capture_output=True, text=True, env=environment
+    )
+    assert run.returncode == 2, run
+    assert "nvidia-smi sees a GPU and Keras none (tensorflow says: " in run.stderr
 
 
 # ---- the benchmarks measure what they say
 
+
 def test_floating_point_operations_by_hand():
-    conv, blstm, dense = 975 * 26 * 4 * 5, 75 * 2 * 4 * (5 * 3 + 3 * 3), 75 * 6 * 925 + 925 * 7
+    conv = 975 * 26 * 4 * 5
+    blstm = 75 * 2 * 4 * (5 * 3 + 3 * 3)
+    dense = 75 * 6 * 925 + 925 * 7
     assert flops(danq.build_danq(7, 5, 3)) == 2 * (conv + blstm + dense)
-    scans, steps, code = 2 * 285 * 16 * 4 * 5, 2 * 19 * 2 * 4 * (5 * 3 + 3 * 3), (200 + 4 * 5 + 2 * 6) * 250
-    assert flops(superq.encoder_of(superq.build_autoencoder(5, 3, 7))) == 2 * (250 * 4 * 4 + scans + steps + code)
+    scans = 2 * 285 * 16 * 4 * 5
+    steps = 2 * 19 * 2 * 4 * (5 * 3 + 3 * 3)
+    code = (200 + 4 * 5 + 2 * 6) * 250
+    assert flops(superq.encoder_of(superq.build_autoencoder(5, 3, 7))) == 2 * (
+        250 * 4 * 4 + scans + steps + code
+    )
 
 
 def test_benchmarks_measure_every_stage(monkeypatch, capsys):
-    """At the smallest size. The benchmark itself compares packed copies to their source."""
-    for name, small in {"SECONDS": .1, "BATCHES": (10,), "MATRIX": 64}.items():
+    """At the smallest size. The benchmark itself compares packed copies."""
+    for name, small in {"SECONDS": 0.1, "BATCHES": (10,), "MATRIX": 64}.items():
         monkeypatch.setattr(sys.modules[__name__], name, small)
-    small, rows = "--limit 60 --filters 4 --lstm-units 2 --batch-size 10 --out-dir runs/x", {}
-    for name, more in (("danq", ""), ("superq", "--forest-trees 4 --forest-leaf 8 --forest-samples 100"), ("both", "")):
+    small = "--limit 60 --filters 4 --lstm-units 2 --batch-size 10 --out-dir runs/x"
+    rows = {}
+    for name, more in (
+        ("danq", ""),
+        ("superq", "--forest-trees 4 --forest-leaf 8 --forest-samples 100"),
+        ("both", ""),
+    ):
         benchmark(f"--benchmark {name} {small} {more}".split())
-        record, printed = read_json(f"runs/benchmark-{name}.json"), capsys.readouterr().out
-        assert all(f"| {what} |" in printed and row["rate"] > 0 for what, row in record["rows"].items())
-        assert record["versions"]["keras"] and record["matrix_product_flop_s"] > 0
+        record = read_json(f"runs/benchmark-{name}.json")
+        printed = capsys.readouterr().out
+        assert all(
+            f"| {what} |" in printed and row["rate"] > 0
+            for what, row in record["rows"].items()
+        )
+        assert record["versions"]["keras"]
+        assert record["matrix_product_flop_s"] > 0
         rows |= record["rows"]
-    assert re.search(r"of 10: SuperQ trains \d+.\d times", printed) and len(os.listdir("runs")) == 3
+    assert re.search(r"of 10: SuperQ trains \d+.\d times", printed)
+    assert len(os.listdir("runs")) == 3
     assert rows.keys() > {f"packing, chunks: {chunks}" for chunks in CHUNKINGS} | {
-        "feeding batches of 10", "training, batches of 10", "prediction, batches of 10", "encoding",
-        "forest, 4 trees x 919 labels, 120 rows", "danq: training, batches of 10", "superq: prediction, batches of 10"}
+        "feeding batches of 10",
+        "training, batches of 10",
+        "prediction, batches of 10",
+        "encoding",
+        "forest, 4 trees x 919 labels, 120 rows",
+        "danq: training, batches of 10",
+        "superq: prediction, batches of 10",
+    }
 
 
 # ---- benchmarks
 
 FULL = 4_400_000  # training sequences of the DeepSEA bundle
-SECONDS = 20.  # that a network is measured for
+SECONDS = 20.0  # that a network is measured for
 MATRIX = 2048  # rows of its yardstick's matrices
 BATCHES = 100, 500, 2000  # of --benchmark both
 CHUNKINGS = {  # HDF5 chunks of (1000, 4, n) bases and (K, n) labels
@@ -1072,11 +2361,12 @@ CHUNKINGS = {  # HDF5 chunks of (1000, 4, n) bases and (K, n) labels
     "whole sequences": lambda shape: (*shape[:-1], min(64, shape[-1])),
     "whole rows": lambda shape: (1, *shape[1:]),
     "tiles": lambda shape: (min(100, shape[0]), *shape[1:-1], min(10_000, shape[-1])),
-    "h5py's guess": lambda shape: True}
+    "h5py's guess": lambda shape: True,
+}
 
 
 class Measured:
-    """Time and peak memory of a block; row(n) is a row of the table, for n sequences."""
+    """Time and peak memory of a block; row(n): a row of the table, for n sequences."""
 
     def __enter__(self):
         with contextlib.suppress(OSError):
@@ -1085,28 +2375,49 @@ class Measured:
         return self
 
     def __exit__(self, *error):
-        self.seconds, self.gb = time.time() - self.started, danq.peak_memory()
+        self.seconds = time.time() - self.started
+        self.gb = danq.peak_memory()
 
     def row(self, n, **more):
         return {"n": n, "rate": n / self.seconds, "gb": self.gb, **more}
 
 
 def flops(network):
-    """Floating-point operations of a sample's forward pass: a multiplication and an addition a weight and place."""
-    total, pooled = 0, any(isinstance(layer, superq.KmerCounts) for layer in network.layers)
+    """Floating-point operations of a sample's forward pass.
+
+    A multiplication and an addition for each weight and place.
+    """
+    total = 0
+    pooled = any(isinstance(layer, superq.KmerCounts) for layer in network.layers)
     for layer in network.layers:
         for node in layer._inbound_nodes:
             places = math.prod(node.output_tensors[0].shape[1:-1])
-            places *= 2 if pooled and layer.name.startswith("motif_") else 1  # both strands, as rows of the batch
-            total += 2 * places * sum(math.prod(weight.shape) for weight in layer.weights if len(weight.shape) > 1)
+            places *= (
+                2 if pooled and layer.name.startswith("motif_") else 1
+            )  # both strands, as rows of the batch
+            total += (
+                2
+                * places
+                * sum(
+                    math.prod(weight.shape)
+                    for weight in layer.weights
+                    if len(weight.shape) > 1
+                )
+            )
     return total
 
 
 def random_split(folder, n, K=919):
-    """A packed split of n random sequences x K random labels, for measuring: it teaches nothing."""
-    rng, pairs = np.random.default_rng(0), np.add.outer([128, 64, 32, 16], [8, 4, 2, 1]).astype(np.uint8).ravel()
-    np.save(folder / "X.npy", pairs[rng.integers(16, size=(n, danq.LENGTH // 2), dtype=np.uint8)])
-    Y = np.bitwise_and.reduce(rng.integers(256, size=(6, n, -(-K // 8)), dtype=np.uint8))  # one label in 64
+    """A packed split of n random sequences x K random labels: it teaches nothing."""
+    rng = np.random.default_rng(0)
+    pairs = np.add.outer([128, 64, 32, 16], [8, 4, 2, 1]).astype(np.uint8).ravel()
+    np.save(
+        folder / "X.npy",
+        pairs[rng.integers(16, size=(n, danq.LENGTH // 2), dtype=np.uint8)],
+    )
+    Y = np.bitwise_and.reduce(
+        rng.integers(256, size=(6, n, -(-K // 8)), dtype=np.uint8)
+    )  # one label in 64
     Y[:, -1] &= 256 - (1 << -K % 8)
     np.save(folder / "Y.npy", Y)
     X, Y = (np.load(folder / f"{key}.npy", mmap_mode="r") for key in "XY")
@@ -1114,11 +2425,18 @@ def random_split(folder, n, K=919):
 
 
 def write_chunked(path, split, chunking):
-    """Write a packed split as a train.mat in one of CHUNKINGS, gzipped where there are chunks."""
+    """Write a packed split as a train.mat in one of CHUNKINGS, gzipped if chunked."""
     with h5py.File(path, "w") as file:
-        for key, array in (("trainxdata", danq.onehot(split.X).transpose(1, 2, 0)), ("traindata", split.labels().T)):
+        for key, array in (
+            ("trainxdata", danq.onehot(split.X).transpose(1, 2, 0)),
+            ("traindata", split.labels().T),
+        ):
             chunks = CHUNKINGS[chunking](array.shape)
-            options = {"chunks": chunks, "compression": "gzip", "compression_opts": 1} if chunks else {}
+            options = (
+                {"chunks": chunks, "compression": "gzip", "compression_opts": 1}
+                if chunks
+                else {}
+            )
             file.create_dataset(key, data=array, **options)
 
 
@@ -1130,23 +2448,32 @@ def evict(path):
 
 
 def release(split):
-    """Let go of the mapped pages of a packed split: they would count as this process' memory."""
+    """Let go of a packed split's mapped pages: they would count as this process'."""
     for array in (split.X, split.Y):
         array._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def benchmark_packing(path, folder):
-    """Read train.mat as danq.pack_array does, without packing; then pack it, both from the disk: (Split, row)."""
-    only_read = mock.patch.multiple(danq, as_bits=lambda tile, *_: tile, add_bits=lambda *_: None)
+    """Read train.mat without packing; then pack it: (Split, row), both from disk."""
+    only_read = mock.patch.multiple(
+        danq, as_bits=lambda tile, *_: tile, add_bits=lambda *_: None
+    )
     evict(path)
-    with only_read, danq.open_mat(path, ("trainxdata", "traindata")) as (X, Y, _), Measured() as alone:
+    with (
+        only_read,
+        danq.open_mat(path, ("trainxdata", "traindata")) as (X, Y, _),
+        Measured() as alone,
+    ):
         for array in (X, Y):
             danq.pack_array(array, [(0, X.shape[-1])], folder / "nothing.npy", "")
     evict(path)
     with Measured() as it:
         split = danq.load_split(path.parent, "train", folder)
-    n, share = len(split), alone.seconds / it.seconds
-    beside = f"h5py alone reads {n / alone.seconds:,.0f} sequences/s, {share:.0%} of that"
+    n = len(split)
+    share = alone.seconds / it.seconds
+    beside = (
+        f"h5py alone reads {n / alone.seconds:,.0f} sequences/s, {share:.0%} of that"
+    )
     return split, it.row(n, of_it=share, beside=beside)
 
 
@@ -1158,8 +2485,10 @@ def benchmark_feeding(batches):
 
 
 def benchmark_network(model, batches):
-    """Train and predict for about SECONDS each: two rows of the table, after a first step that compiles."""
-    order, size, rows = batches.order, batches.batch_size, {}
+    """Train and predict for about SECONDS each, after a first step: two rows."""
+    order = batches.order
+    size = batches.batch_size
+    rows = {}
 
     def train(steps):
         batches.order = np.resize(order, steps * size)
@@ -1176,7 +2505,9 @@ def benchmark_network(model, batches):
         steps = max(3, round(SECONDS / it.seconds * 3))
         with Measured() as it:
             run(steps)
-        rows[f"{name}, batches of {size}"] = it.row(steps * size, flop=passes * flops(model.layers[-1]))
+        rows[f"{name}, batches of {size}"] = it.row(
+            steps * size, flop=passes * flops(model.layers[-1])
+        )
     return rows
 
 
@@ -1185,11 +2516,18 @@ def benchmark_danq(args, folder, source):
     for chunking in CHUNKINGS:
         write_chunked(folder / "train.mat", source, chunking)
         release(source)
-        split, rows[f"packing, chunks: {chunking}"] = benchmark_packing(folder / "train.mat", folder)
-        assert np.array_equal(split.X, source.X) and np.array_equal(split.Y, source.Y), chunking
+        split, rows[f"packing, chunks: {chunking}"] = benchmark_packing(
+            folder / "train.mat", folder
+        )
+        assert np.array_equal(split.X, source.X), chunking
+        assert np.array_equal(split.Y, source.Y), chunking
     batches = danq.Batches(split, args.batch_size, args.seed)
     with danq.all_devices(args.batch_size):
-        return rows | benchmark_feeding(batches) | benchmark_network(compiled("danq", args, split), batches)
+        return (
+            rows
+            | benchmark_feeding(batches)
+            | benchmark_network(compiled("danq", args, split), batches)
+        )
 
 
 def benchmark_superq(args, folder, split):
@@ -1209,70 +2547,125 @@ def benchmark_both(args, folder, split):
     for size in BATCHES:
         for name, script in SCRIPTS.items():
             own = script.parse_args([*args.flags, "--batch-size", str(size)])
-            model, batches = compiled(name, own, split), danq.Batches(split, size, own.seed)
+            model = compiled(name, own, split)
+            batches = danq.Batches(split, size, own.seed)
             for what, row in benchmark_network(model, batches).items():
                 rows[f"{name}: {what}"] = row | {"epochs": own.epochs}
-        speed, theirs = (rows[f"{name}: training, batches of {size}"]["rate"] for name in ("superq", "danq"))
-        print(f"batches of {size}: SuperQ trains {speed / theirs:.1f} times as fast as DanQ", flush=True)
+        speed, theirs = (
+            rows[f"{name}: training, batches of {size}"]["rate"]
+            for name in ("superq", "danq")
+        )
+        print(
+            f"batches of {size}: SuperQ trains {speed / theirs:.1f} times as fast "
+            "as DanQ",
+            flush=True,
+        )
     return rows
 
 
 def benchmark_encoding(args, folder, split):
     """Encode all rows: a row of the table."""
-    encode, autoencoder = superq.load_encoder(folder, args.ablation), danq.load_model(folder)
+    encode = superq.load_encoder(folder, superq.RECIPES[args.ablation])
+    autoencoder = danq.load_model(folder)
     labels = [(i, "", "") for i in range(split.n_labels)]
-    encode(split.X[:args.batch_size])  # compiles
+    encode(split.X[: args.batch_size])  # compiles
     with Measured() as it:
-        superq.write_encodings(folder / "encodings.h5", encode, {"train": split}, labels, {}, args.batch_size)
+        superq.write_encodings(
+            folder / "encodings.h5",
+            encode,
+            {"train": split},
+            labels,
+            {},
+            args.batch_size,
+        )
     return {"encoding": it.row(len(split), flop=flops(superq.encoder_of(autoencoder)))}
 
 
 def benchmark_forest(args, path):
-    """The forest on all rows, without a projection: run_all.sh --full fits it at full size."""
+    """The forest on all rows, not projected: run_all.sh --full fits it at full size."""
     with h5py.File(path) as file, Measured() as it:
-        Z, Y = file["train/Z"], file["train/Y"]
-        forest = superq.fit_forest(Z, Y, args.forest_trees, args.forest_leaf, args.forest_samples,
-                                   args.forest_projections, args.seed)
-        name, n = f"forest, {args.forest_trees} trees x {Y.shape[1]} labels, {len(Z):,} rows", len(Z)
-    return {name: it.row(n, full_seconds=None, beside=f"{it.seconds:,.0f} s, {len(forest['means']):,} leaves")}
+        Z = file["train/Z"]
+        Y = file["train/Y"]
+        forest = superq.fit_forest(
+            Z,
+            Y,
+            args.forest_trees,
+            args.forest_leaf,
+            args.forest_samples,
+            args.forest_projections,
+            args.seed,
+        )
+        name = (
+            f"forest, {args.forest_trees} trees x {Y.shape[1]} labels, {len(Z):,} rows"
+        )
+        n = len(Z)
+    return {
+        name: it.row(
+            n,
+            full_seconds=None,
+            beside=f"{it.seconds:,.0f} s, {len(forest['means']):,} leaves",
+        )
+    }
 
 
 def matrix_product_rate(times=10):
-    """Floating-point operations a second of the backend's own matrix product, a network's yardstick."""
+    """Floating-point operations a second of the backend's own matrix product."""
     ones = keras.ops.ones((MATRIX, MATRIX))
     for _ in range(2):  # the first time it compiles
         with Measured() as it:
             for _ in range(times):
                 keras.ops.convert_to_numpy(keras.ops.matmul(ones, ones)[0, 0])
-    return 2 * MATRIX ** 3 * times / it.seconds
+    return 2 * MATRIX**3 * times / it.seconds
 
 
 def print_benchmark(rows, path, script, epochs):
-    """Print {what: row} as a table, with the time for the DeepSEA bundle projected, and write it to `path` as JSON."""
-    product, about = matrix_product_rate(), danq.surroundings(script)
+    """Print {what: row} as a table and write it to `path` as JSON.
+
+    With the time that the DeepSEA bundle would take.
+    """
+    product = matrix_product_rate()
+    about = danq.surroundings(script)
     training = next(row["rate"] for name, row in rows.items() if "training" in name)
-    print(f"\n{about['machine']}; {', '.join(about['device'])}; Keras {keras.__version__} on {about['backend']}; "
-          f"{time.strftime('%F')}; matrix product {product / 1e9:,.0f} GFLOP/s\n\n"
-          f"| what | sequences/s | peak memory | {FULL / 1e6:.1f} million take | beside |\n|---|---|---|---|---|")
+    print(
+        f"\n{about['machine']}; {', '.join(about['device'])}; "
+        f"Keras {keras.__version__} on {about['backend']}; "
+        f"{time.strftime('%F')}; matrix product {product / 1e9:,.0f} GFLOP/s\n\n"
+        f"| what | sequences/s | peak memory | {FULL / 1e6:.1f} million take | beside |"
+        "\n|---|---|---|---|---|"
+    )
     for name, row in rows.items():
-        passes, beside = row.get("epochs", epochs) if "training" in name else 1, row.get("beside", "")
+        passes = row.get("epochs", epochs) if "training" in name else 1
+        beside = row.get("beside", "")
         if name.startswith("feeding"):
             beside = f"{row['rate'] / training:,.0f} times the training's rate"
         if "flop" in row:
             row["flop_s"] = row["flop"] * row["rate"]
-            beside = (f"{row['flop'] / 1e9:.3f} GFLOP each: {row['flop_s'] / 1e9:,.0f} GFLOP/s, "
-                      f"{row['flop_s'] / product:.0%} of the matrix product's")
-        row["projected_seconds"] = seconds = row.get("full_seconds", FULL * passes / row["rate"])
+            beside = (
+                f"{row['flop'] / 1e9:.3f} GFLOP each: "
+                f"{row['flop_s'] / 1e9:,.0f} GFLOP/s, "
+                f"{row['flop_s'] / product:.0%} of the matrix product's"
+            )
+        row["projected_seconds"] = seconds = row.get(
+            "full_seconds", FULL * passes / row["rate"]
+        )
         unit, each = ("h", 3600) if (seconds or 0) >= 3600 else ("min", 60)
-        span = f"{seconds / each:,.1f} {unit}" + f" ({passes} epochs)" * (passes > 1) if seconds else "-"
-        print(f"| {name} | {row['rate']:,.0f} | {row['gb']:.2f} GB | {span} | {beside} |")
+        span = (
+            f"{seconds / each:,.1f} {unit}" + f" ({passes} epochs)" * (passes > 1)
+            if seconds
+            else "-"
+        )
+        print(
+            f"| {name} | {row['rate']:,.0f} | {row['gb']:.2f} GB | {span} | {beside} |"
+        )
     danq.write_json(path, about | {"matrix_product_flop_s": product, "rows": rows})
     print(f"-> {path}")
 
 
 def benchmark_args(argv):
     """The name of the script to measure, and its arguments."""
-    parser = danq.Parser(description="Measure every stage of a script; all its flags are taken, too.")
+    parser = danq.Parser(
+        description="Measure every stage of a script; all its flags are taken, too."
+    )
     parser.add_argument("--benchmark", choices=(*SCRIPTS, "both"), required=True)
     chosen, flags = parser.parse_known_args(argv)
     args = SCRIPTS.get(chosen.benchmark, danq).parse_args(flags)
@@ -1281,14 +2674,25 @@ def benchmark_args(argv):
 
 
 def benchmark(argv=None):
-    """Measure every stage; print a table and write it to benchmark-NAME.json beside --out-dir."""
+    """Measure every stage; print a table, also benchmark-NAME.json beside --out-dir."""
     name, args = benchmark_args(argv)
     home = danq.packed_dir(args.out_dir).parent
     home.mkdir(parents=True, exist_ok=True)
-    measure = {"danq": benchmark_danq, "superq": benchmark_superq, "both": benchmark_both}[name]
+    measure = {
+        "danq": benchmark_danq,
+        "superq": benchmark_superq,
+        "both": benchmark_both,
+    }[name]
     with tempfile.TemporaryDirectory(prefix="benchmark", dir=home) as folder:
-        rows = measure(args, Path(folder), random_split(Path(folder), 2 * (args.limit or 10_000)))
-    print_benchmark(rows, home / f"benchmark-{name}.json", "superq.py" if name == "both" else f"{name}.py", args.epochs)
+        rows = measure(
+            args, Path(folder), random_split(Path(folder), 2 * (args.limit or 10_000))
+        )
+    print_benchmark(
+        rows,
+        home / f"benchmark-{name}.json",
+        "superq.py" if name == "both" else f"{name}.py",
+        args.epochs,
+    )
 
 
 if __name__ == "__main__":
