@@ -104,8 +104,8 @@ def trunk(x, filters, lstm_units, conv_activation, dtype=None):
         filters, 26, activation=conv_activation, dtype=dtype, name="motif_scan"
     )
     x = scan(x)  # (B, 975, 320)
-    # The best of 13 neighbouring places stands for them: a quarter of the work for
-    # the BLSTM, and a motif may move a little.
+    # The best of 13 neighbouring places stands for them: a thirteenth of the steps
+    # for the BLSTM, and a motif may move a little.
     x = layers.MaxPooling1D(13, name="motif_pool")(x)  # (B, 75, 320)
     # Hide a fifth of the answers, so that no filter relies on another.
     x = layers.Dropout(0.2)(x)
@@ -240,12 +240,12 @@ def train_epoch(model, train, valid, args, checkpoint, callbacks):
     """One epoch, or what a kill left of it; its losses and accuracies."""
     epoch = len(checkpoint.history)
     batches = Batches(train, args.batch_size, args.seed, epoch, checkpoint.step)
-    # Building makes the optimizer's variables, which a checkpoint fills.
-    if not model.optimizer.built:
-        # Under JAX, a fit() that has to build first would lose the first batch.
-        model.test_on_batch(*batches[0])
-        model.optimizer.build(model.trainable_variables)
     try:
+        # Building makes the optimizer's variables, which a checkpoint fills.
+        if not model.optimizer.built:
+            # Under JAX, a fit() that has to build first would lose the first batch.
+            model.test_on_batch(*batches[0])
+            model.optimizer.build(model.trainable_variables)
         fitted = model.fit(
             batches,
             validation_data=valid and Batches(valid, args.batch_size),
