@@ -26,6 +26,7 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import errno
 import fcntl
 import gzip
 import hashlib
@@ -34,14 +35,19 @@ import json
 import math
 import os
 import platform
+import re
 import resource
+import shlex
+import signal
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import h5py
 import numpy as np
 import scipy.io
+import scipy.sparse
 from sklearn.metrics import (
     average_precision_score,
     f1_score,
@@ -50,6 +56,9 @@ from sklearn.metrics import (
 )
 from sklearn.utils import gen_batches
 
+# Keras would take settings from ~/.keras/keras.json, which another project may have
+# left: in no folder there is none.
+os.environ["KERAS_HOME"] = os.devnull
 # TensorFlow's start-up messages would bury an error: they go nowhere.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 stderr = os.dup(2)
@@ -57,6 +66,15 @@ os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 try:
     import keras
     from keras import layers, ops
+except (ImportError, ValueError) as error:
+    os.dup2(stderr, 2)
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    print(
+        f"KERAS_BACKEND {backend} cannot be used here ({error}): "
+        "install it, or choose tensorflow or jax",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 finally:
     os.dup2(stderr, 2)
 
@@ -191,8 +209,9 @@ def fit(model, train, valid, args, patience, chance=""):
     while len(history) < args.epochs:
         if reason_to_stop(history, patience, checkpoint, args.max_seconds):
             break
-        logs = train_epoch(model, train, valid, args, checkpoint, callbacks)
-        row = history_row(history, checkpoint, logs)
+        with checkpoint.named_when_stopped():
+            logs = train_epoch(model, train, valid, args, checkpoint, callbacks)
+        row = history_row(history, checkpoint, logs, model)
         history.append(row)
         keep_epoch(network, history, out_dir)
         # step counts the batches before the last one that began.
@@ -276,7 +295,14 @@ def train_epoch(model, train, valid, args, checkpoint, callbacks):
 # Without validation data the last two are None.
 
 
-def history_row(history, checkpoint, logs):
+def history_row(history, checkpoint, logs, model):
+    """The row of an epoch that has just ended.
+
+    An epoch whose last step broke the weights has diverged, too, though the mean of its
+    losses may be finite.
+    """
+    if "val_loss" not in logs and not has_finite_weights(model):
+        logs["loss"] = math.nan
     row = {
         "epoch": len(history) + 1,
         "seconds": round(checkpoint.seconds() - sum_seconds(history), 2),
@@ -284,6 +310,13 @@ def history_row(history, checkpoint, logs):
     for key in ("loss", "acc", "val_loss", "val_acc"):
         row[key] = logs.get(key)
     return row
+
+
+def has_finite_weights(model):
+    for weight in model.get_weights():
+        if not np.isfinite(weight).all():
+            return False
+    return True
 
 
 def print_epoch(row, epochs, rate, chance):
@@ -303,19 +336,21 @@ def sum_seconds(history):
 
 
 def best_epoch(history):
-    """That of the lowest validation loss, counted from 1; without validation the last.
+    """That of the lowest validation loss, counted from 1.
 
+    Without validation nothing can be compared: the last one whose loss is finite.
     0 where there is none yet: no epoch, or no finite loss.
     """
-    if not history:
-        return 0
-    losses = np.array([row["val_loss"] for row in history], float)  # None: NaN
-    # Without validation nothing can be compared.
-    if history[-1]["val_loss"] is None:
-        return len(history)
-    if not np.isfinite(losses).any():
-        return 0
-    return int(np.nanargmin(losses)) + 1
+    best = 0
+    lowest = math.inf
+    for row in history:
+        loss = row["val_loss"]
+        if loss is None and math.isfinite(row["loss"]):
+            best = row["epoch"]
+        if loss is not None and loss < lowest:  # NaN is below nothing
+            best = row["epoch"]
+            lowest = loss
+    return best
 
 
 def reason_to_stop(history, patience, checkpoint, max_seconds):
@@ -323,8 +358,7 @@ def reason_to_stop(history, patience, checkpoint, max_seconds):
     if not history:
         return None
     last = history[-1]
-    # NaN never comes back; without validation the paper's recipe goes on.
-    if last["val_loss"] is not None and not math.isfinite(last["loss"]):
+    if not math.isfinite(last["loss"]):  # NaN never comes back
         return f"it diverged, loss {last['loss']}"
     if is_late(checkpoint, max_seconds):
         return f"--max-seconds {max_seconds:g}"
@@ -490,7 +524,7 @@ def main(argv=None):
     if args.make_demo_data:
         make_demo_data(args.make_demo_data, args.limit or 4000, args.seed)
     elif args.motifs:
-        write_motifs(out_dir, "danq.py", args.motifs)
+        write_motifs(args, "danq.py")
     elif args.predict:
         annotate(args, trained_scores(out_dir))
     elif args.test_data:
@@ -503,7 +537,7 @@ def train_and_test(args, out_dir):
     # Stage 1: pack the data, or open what was packed before.
     splits, labels = load_data(args)
     train, valid, test = splits.values()
-    sources = [split.source for split in splits.values()]
+    sources = data_files(splits, labels)
     with run_folder(args, "danq.py", train.simulated, sources) as finished:
         if finished:
             return
@@ -561,18 +595,40 @@ def trained_scores(out_dir):
 
 
 def score_elsewhere(args, score):
-    """Score the run in --out-dir on --test-data's test.mat -> out_dir/test-NAME/.
+    """Score the run in --out-dir on --test-data's test.mat.
 
-    Labels are matched by name.  score : packed (n, 500) -> (n, K)
+    -> out_dir/test-NAME/, or --output. Labels are matched by name.
+    score : packed (n, 500) -> (n, K)
     """
     out_dir = Path(args.out_dir)
     folder = Path(args.test_data)
-    test = load_split(folder, "test", packed_dir(out_dir), args.limit)
+    home = Path(os.path.realpath(folder))
+    target = Path(args.output or out_dir / f"test-{home.name}")
+    packing = packed_dir(target if args.output else out_dir)
+    with locked(target):  # the place is tried before an hour is spent on the scores
+        refuse_other_scores(target, home)
+        test = load_split(folder, "test", packing, args.limit)
+        warn_of_base_order(folder, test)
+        score_and_write(args, score, test, target, home)
+
+
+def refuse_other_scores(target, home):
+    """BadInput where a folder holds more than scores on the data of `home`."""
+    path = target / "summary.json"
+    if path.is_file() and read_json(path).get("tested_on") != str(home):
+        raise BadInput(
+            f"{target} holds the scores of another run or other data: "
+            "name a new folder with --output"
+        )
+
+
+def score_and_write(args, score, test, target, home):
+    out_dir = Path(args.out_dir)
     trained = read_metrics(out_dir)
-    labels, outputs = match_labels(load_labels(folder, test.n_labels), trained)
+    labels, outputs = match_labels(load_labels(home, test.n_labels), trained)
     columns = [column for column, _, _ in labels]
     print(
-        f"test: {folder}, {test.windows:,} windows; "
+        f"test: {args.test_data}, {test.windows:,} windows; "
         f"{len(labels)} of {len(trained)} labels are there"
     )
     # Thresholds are the run's own: nothing is chosen on other data.
@@ -586,13 +642,13 @@ def score_elsewhere(args, score):
     for key in ("reconstruction", "subset_accuracy", "label_output"):
         summary.pop(key, None)  # of the run's own test split
     summary |= {
-        "data": str(folder),
+        "data": args.test_data,
+        "tested_on": str(home),
         "limit": args.limit,
         "test_windows": test.windows,
         "strands": test.strands,
         "simulated": summary["simulated"] or test.simulated,
     }
-    target = out_dir / f"test-{Path(os.path.realpath(folder)).name}"
     # An older score in this folder is outdated from here on.
     (target / "summary.json").unlink(missing_ok=True)
     write_json(target / "args.json", read_json(out_dir / "args.json"))
@@ -608,6 +664,15 @@ def match_labels(labels, trained):
     """
     names = [row["name"] for row in trained]
     known = [label for label in labels if label[2] in names]
+    if len(labels) != len(trained):
+        # label_3 of other data is another label, where nobody has named it.
+        known = [label for label in known if not is_placeholder(label[2])]
+    if not known:
+        raise BadInput(
+            f"none of its {len(labels)} labels ({labels[0][2]}, ...) is among the "
+            f"run's {len(names)} ({names[0]}, ...): labels.tsv beside the data names "
+            "them"
+        )
     return known, [names.index(name) for _, _, name in known]
 
 
@@ -649,6 +714,7 @@ def parse_args(argv=None):
 def shared_arguments(doc, out_dir, epochs, batch_size):
     """A parser of the arguments that both scripts take, and its groups by name."""
     parser = Parser(usage="%(prog)s [options]", description=doc.splitlines()[0])
+    parser.set_defaults(given=())
     groups = {}
     # The order in which --help shows them.
     for name in ("data", "network", "training", "forest", "after training"):
@@ -658,6 +724,7 @@ def shared_arguments(doc, out_dir, epochs, batch_size):
     data(
         "--data-dir",
         default="data",
+        action=Given,
         help="folder of train.mat, valid.mat, test.mat (%(default)s)",
     )
     data(
@@ -748,7 +815,18 @@ class Parser(argparse.ArgumentParser):
             raise BadInput(f"--motifs: must end in .meme, is {args.motifs}")
         if args.plot and not args.predict:
             raise BadInput("--plot needs --predict FASTA")
+        for flag in ("predict", "motifs", "compare", "curve"):
+            if args.limit and getattr(args, flag, None):
+                raise BadInput(f"--limit is of data files: not with --{flag}")
         return args
+
+
+class Given(argparse.Action):
+    """Keep a value, and that it was given: --motifs looks where the run's data were."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, values)
+        namespace.given = {*getattr(namespace, "given", ()), self.dest}
 
 
 def number(kind, least, most=10**9):
@@ -887,8 +965,8 @@ class Checkpoint:
                 seconds = state["seconds"]
                 # v0, v1, ... in the order of state_of(model).
                 self.values = [file[f"v{i}"] for i in range(len(file.files) - 1)]
-            epoch = len(self.history) + 1
-            print(f"going on after step {self.step} of epoch {epoch}")
+            self.remember_kept()
+            print(f"going on after step {self.step} of epoch {self.kept_epoch}")
         # As if training had begun that much earlier.
         self.started = time.time() - seconds
 
@@ -904,6 +982,18 @@ class Checkpoint:
                 variable.assign(value)
         self.values = []
 
+    @contextlib.contextmanager
+    def named_when_stopped(self):
+        """Ctrl-C in training says what is kept of it."""
+        try:
+            yield
+        except Stopped as stop:
+            place = "from the start: no checkpoint was written yet"
+            if self.path.is_file():
+                place = f"after step {self.kept_step} of epoch {self.kept_epoch}"
+            stop.args = (f"the same command goes on {place}",)
+            raise
+
     def save(self, model):
         arrays = {}
         for i, variable in enumerate(state_of(model)):
@@ -915,6 +1005,11 @@ class Checkpoint:
         }
         with new_file(self.path) as temporary:
             np.savez(temporary, state=json.dumps(state), **arrays)
+        self.remember_kept()
+
+    def remember_kept(self):
+        self.kept_step = self.step
+        self.kept_epoch = len(self.history) + 1
 
 
 def training_callbacks(args, checkpoint):
@@ -1025,19 +1120,46 @@ class BadInput(Exception):
     """A fault of the input, in one line: what is wrong, where, what to do."""
 
 
+class Stopped(BaseException):
+    """Ctrl-C or SIGTERM; BaseException, so that nothing takes it for a fault.
+
+    code : what the process exits with, 128 and the signal's number
+    """
+
+    def __init__(self, number):
+        super().__init__("the same command goes on after what is finished")
+        self.code = 128 + number
+
+
+def stop_by_signal(number, frame):
+    raise Stopped(number)
+
+
 def command_line(main):
     """Run main(); a fault gives one line on stderr and exit code 2."""
     sys.stdout.reconfigure(line_buffering=True)  # a log gets lines at once
+    # Both end the process through every "finally": temporary files are removed.
+    signal.signal(signal.SIGINT, stop_by_signal)
+    signal.signal(signal.SIGTERM, stop_by_signal)
+    code = 2
     try:
         return main()
+    except Stopped as stop:
+        message = f"interrupted; {stop}"
+        code = stop.code
     except BadInput as error:
         message = str(error)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(128 + signal.SIGPIPE)
+    except MemoryError as error:
+        message = f"not enough memory: {error or 'close other programs'}"
     except OSError as error:
         # The system's own words: disk full, permission denied, file too large.
         reason = error.strerror or error
         message = f"{error.filename or 'a file'}: {reason} (what was finished is kept)"
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 @contextlib.contextmanager
@@ -1045,12 +1167,15 @@ def file_faults(path, advice="", damage=Exception):
     """Name the file in what goes wrong as it is read or written.
 
     A system's error (disk full, permission denied) gets the file's name; an exception
-    of the kinds `damage` becomes a BadInput that calls the file damaged.
+    of the kinds `damage` becomes a BadInput that calls the file damaged: stand around a
+    library that reads it, so that a fault of ours is not taken for one of the file's.
     """
     try:
         yield
     except BadInput:
         raise
+    except MemoryError as error:
+        raise BadInput(f"{path}: not enough memory to read it ({error})") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             error.filename = error.filename or str(path)
@@ -1066,14 +1191,17 @@ def file_faults(path, advice="", damage=Exception):
 def new_file(path):
     """Yield a temporary path, which becomes `path` when all went well.
 
-    When not, it is removed, and what `path` held before stays.
+    When not, it is removed, and what `path` held before stays. A link stays, too: the
+    file that it leads to is the one that is replaced.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         raise BadInput(f"{path} is a folder or a device: name a file")
-    # .p.tmp1234.tsv for p.tsv: np.savez and Keras ask for the right ending.
-    temporary = path.with_name(f".{path.stem}.tmp{os.getpid()}{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent, f".{path.stem}.tmp-*{path.suffix}")
+    # .p.tmp-host-1234.tsv for p.tsv: np.savez and Keras ask for the right ending.
+    owner = f"{platform.node()}-{os.getpid()}"
+    temporary = path.with_name(f".{path.stem}.tmp-{owner}{path.suffix}")
     try:
         # What the caller does with it is no damage of this file.
         with file_faults(path, damage=()):
@@ -1083,6 +1211,62 @@ def new_file(path):
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder, pattern=".*.tmp-*"):
+    """Remove temporary files whose process was killed: on this machine, and gone."""
+    for path in folder.glob(pattern):
+        found = re.search(r"\.tmp-(.*)-(\d+)(\.|$)", path.name)
+        if found and found[1] == platform.node() and not is_running(int(found[2])):
+            path.unlink(missing_ok=True)
+
+
+def is_running(process):
+    try:
+        os.kill(process, 0)  # signal 0 only asks
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def new_text(path):
+    """Yield a text file to write: new_file, gzipped if `path` ends so, or "-".
+
+    "-", and any name of standard output (/dev/stdout), is written to as it is.
+    """
+    if is_stdout(path):
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    opener = gzip.open if str(path).endswith(".gz") else open
+    with (
+        new_file(path) as temporary,
+        opener(temporary, "wt", encoding="utf-8") as file,
+    ):
+        yield file
+
+
+def is_stdout(path):
+    if str(path) == "-":
+        return True
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(1))
+    except OSError:  # there is no such file yet
+        return False
+
+
+def refuse_to_overwrite(output, *inputs):
+    """BadInput where a command would write over what it reads."""
+    for path in inputs:
+        if os.path.exists(output) and os.path.exists(path):
+            if os.path.samefile(output, path):
+                raise BadInput(
+                    f"--output {output} would overwrite {path}, which is read: "
+                    "name another file"
+                )
 
 
 def claim(path, size):
@@ -1149,16 +1333,23 @@ OUTPUTS = (
     "forest.npz",
     "metrics.csv",
 )
-FORMAT = 2  # of these files
+FORMAT = 3  # of these files
 # Arguments that leave results alone: they may differ when a run goes on.
-NO_SETTINGS = ("out_dir", "output", "restart", "reuse_encodings", "checkpoint_minutes")
+NO_SETTINGS = (
+    "out_dir",
+    "output",
+    "restart",
+    "reuse_encodings",
+    "checkpoint_minutes",
+    "given",
+)
 
 
 @contextlib.contextmanager
 def run_folder(args, script, simulated, sources, changeable=()):
     """Hold --out-dir and record the run in args.json; yields True if it is finished.
 
-    sources : state of each data file
+    sources : {data file: a hash of its content}
     changeable : settings that may differ from those of a run that is there
     """
     out_dir = Path(args.out_dir)
@@ -1170,12 +1361,17 @@ def run_folder(args, script, simulated, sources, changeable=()):
         # A run goes on only as it began.
         before = recorded_settings(out_dir, script) or settings
         refuse_other_settings(out_dir, before, settings, changeable)
-        finished = (out_dir / "summary.json").is_file() and before == settings
+        same = without_places(before) == without_places(settings)
+        finished = same and (out_dir / "summary.json").is_file()
         if finished:
             print(f"{out_dir} is finished already (--restart trains again)")
         else:
             begin_run(args, out_dir, script, settings, simulated)
-        yield finished
+        try:
+            yield finished
+        except BaseException:
+            forget_if_nothing_was_made(out_dir)
+            raise
         # All is well from here on: a finished run needs no checkpoint.
         (out_dir / "checkpoint.npz").unlink(missing_ok=True)
         print_made(out_dir)
@@ -1185,14 +1381,19 @@ def settings_of(args, script, sources):
     """All that decides a run's result, as it is kept in args.json."""
     settings = {
         "script": script,
+        "backend": keras.backend.backend(),
         "data_files": sources,
     }
     for key, value in vars(args).items():
         if key not in NO_SETTINGS:
             settings[key] = value
-    # data and ../kit/data are the same folder.
     settings["data_dir"] = os.path.realpath(args.data_dir)
     return settings
+
+
+def without_places(settings):
+    """Settings but for where the data lay: their content decides, not their folder."""
+    return {key: settings[key] for key in settings if key != "data_dir"}
 
 
 def recorded_settings(out_dir, script):
@@ -1201,6 +1402,7 @@ def recorded_settings(out_dir, script):
     if not path.is_file():
         return None
     record = read_json(path, "settings")
+    refuse_other_format(out_dir, record)
     if record.get("code") != code_hash(script):
         print(
             f"warning: {out_dir} was begun by another version of the code; "
@@ -1210,15 +1412,21 @@ def recorded_settings(out_dir, script):
 
 
 def refuse_other_settings(out_dir, before, settings, changeable):
+    """BadInput where a run that is there differs from the command, by name."""
+    advice = "use another --out-dir or --restart"
     for key in sorted(settings.keys() | before.keys()):
         old = before.get(key)
         new = settings.get(key)
-        if old != new and key not in changeable:
-            name = key.replace("_", "-")
-            raise BadInput(
-                f"{out_dir}: its {name} was {old}, now {new}: "
-                "use another --out-dir or --restart"
-            )
+        if old == new or key in changeable or key == "data_dir":
+            continue
+        if key == "data_files":
+            for file in old.keys() | new.keys():
+                if old.get(file) != new.get(file):
+                    raise BadInput(
+                        f"{out_dir}: {file} is not what it began with: {advice}"
+                    )
+        name = key.replace("_", "-")
+        raise BadInput(f"{out_dir}: its {name} was {old}, now {new}: {advice}")
 
 
 def begin_run(args, out_dir, script, settings, simulated):
@@ -1235,14 +1443,19 @@ def begin_run(args, out_dir, script, settings, simulated):
     write_json(out_dir / "args.json", record | surroundings(script))
 
 
+def forget_if_nothing_was_made(out_dir):
+    """A command that failed before its first result shall not bind the next one."""
+    made = [name for name in OUTPUTS if (out_dir / name).is_file()]
+    if made == ["args.json"]:
+        (out_dir / "args.json").unlink()
+
+
 def print_made(out_dir):
     """The last lines of a run: its files, and what to do with them."""
     made = [name for name in OUTPUTS if (out_dir / name).is_file()]
     print(f"+-- {out_dir}: {', '.join(made)}")
-    print(
-        f"+-- next: python {sys.argv[0]} --out-dir {str(out_dir)!r} "
-        "--predict seqs.fa --plot tracks.png"
-    )
+    command = shlex.join(["python", sys.argv[0], "--out-dir", str(out_dir)])
+    print(f"+-- next: {command} --predict seqs.fa --plot tracks.png")
 
 
 @contextlib.contextmanager
@@ -1256,16 +1469,22 @@ def locked(folder, wait=False):
         try:
             fcntl.lockf(file, how)
         except OSError as error:
-            file.seek(0)
-            raise BadInput(
-                f"{folder} is in use by {file.read()}: wait, or use another --out-dir"
-            ) from error
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                file.seek(0)
+                raise BadInput(
+                    f"{folder} is in use by {file.read()}: "
+                    "wait, or use another --out-dir"
+                ) from error
+            # Some network file systems have no locks.
+            print(
+                f"warning: {folder} cannot be locked ({error.strerror}): "
+                "run one command on it at a time"
+            )
         # From here on it is ours. Whoever comes next reads who holds it.
         file.truncate(0)
         holder = f"process {os.getpid()} on {platform.node()}"
         print(holder, end="", file=file, flush=True)
-        for path in folder.glob(".*.tmp*"):  # what a kill left
-            path.unlink()
+        remove_leftovers(folder)
         yield
 
 
@@ -1291,6 +1510,11 @@ def surroundings(script):
         "format": FORMAT,
         "device": devices(),
         "backend": backend,
+        "keras_settings": {
+            "floatx": keras.config.floatx(),
+            "epsilon": keras.config.epsilon(),
+            "image_data_format": keras.config.image_data_format(),
+        },
         "machine": [platform.platform(), os.cpu_count()],
         "versions": versions,
     }
@@ -1339,16 +1563,20 @@ def finished_settings(out_dir, script=None):
     # It was written before training, so it is there.
     record = read_json(out_dir / "args.json", "settings")
     settings = record["settings"]
-    if record.get("format") != FORMAT:
-        raise BadInput(
-            f"{out_dir} was made by another version of this kit: "
-            "train again with --restart"
-        )
+    refuse_other_format(out_dir, record)
     if script not in (None, settings["script"]):
         raise BadInput(
             f"{out_dir} holds a run of {settings['script']}: give it to that script"
         )
     return settings
+
+
+def refuse_other_format(out_dir, record):
+    if record.get("format") != FORMAT:
+        raise BadInput(
+            f"{out_dir} was made by another version of this kit: "
+            "train again with --restart"
+        )
 
 
 def read_metrics(out_dir):
@@ -1375,6 +1603,7 @@ def load_model(out_dir):
 # ---- data: .mat -> packed bits
 
 TILE = 256 << 20  # bytes of a .mat read at a time, and the largest HDF5 chunk
+PACKED_FORMAT = 1  # of the packed copies: another one is packed again
 
 
 @dataclasses.dataclass
@@ -1385,7 +1614,7 @@ class Split:
     Y : (n, ceil(K / 8)) uint8, np.packbits of the labels; a memory map
     windows : rows to score: n, or n / 2 with `strands`
     strands : row windows + i is the reverse complement of row i
-    source : state of the file it was packed from
+    content : a hash of X and Y
     """
 
     X: np.ndarray
@@ -1394,7 +1623,7 @@ class Split:
     windows: int
     strands: bool = False
     simulated: bool = False
-    source: str = ""
+    content: str = ""
 
     def __len__(self):
         return len(self.X)
@@ -1462,7 +1691,31 @@ def load_data(args):
         # One simulated file makes all of it simulated.
         split.simulated = simulated
         print_split(name, split)
+    warn_of_base_order(args.data_dir, splits["train"])
     return splits, load_labels(args.data_dir, counts["train"])
+
+
+def warn_of_base_order(data_dir, split):
+    """CpG is rare in vertebrate DNA; in rows A, C, G, T read as A, G, C, T, GpC is."""
+    X = onehot(split.X[even_sample(len(split.X), 1000)])
+    C = X[..., BASES.index("C")]
+    G = X[..., BASES.index("G")]
+    CpG = int(np.sum(C[:, :-1] & G[:, 1:]))
+    GpC = int(np.sum(G[:, :-1] & C[:, 1:]))
+    # Where both are as common, as in random letters, the sign of the difference is
+    # chance: five of its standard deviations are not.
+    if CpG - GpC > 5 * np.sqrt(CpG + GpC):
+        print(
+            f"warning: {data_dir}: CG is commoner than GC ({CpG:,} to {GpC:,}), which "
+            "no vertebrate's DNA is: are its rows A, C, G, T in place of A, G, C, T?"
+        )
+
+
+def data_files(splits, labels):
+    """{data file: a hash of its content}, which a run goes on with or not at all."""
+    contents = {f"{name}.mat": split.content for name, split in splits.items()}
+    contents["labels.tsv"] = hashlib.sha256(repr(labels).encode()).hexdigest()[:16]
+    return contents
 
 
 def print_split(name, split):
@@ -1480,23 +1733,52 @@ def load_labels(data_dir, n_labels):
     path = Path(data_dir) / "labels.tsv"
     if not path.is_file():
         assays = DEEPSEA_ASSAYS if n_labels == 919 else ["labels"] * n_labels
-        return [(i, assay, f"label_{i}") for i, assay in enumerate(assays)]
-    lines = path.read_text("utf-8", "replace").splitlines()
-    rows = [line.split("\t") for line in lines]
-    numbers = [row[0] for row in rows]
-    # The first column: its title, then 0, 1, 2, ...
-    in_order = numbers == ["column", *map(str, range(n_labels))]
-    if not in_order or any(len(row) != 3 for row in rows):
+        return [(i, assay, placeholder(i)) for i, assay in enumerate(assays)]
+    # utf-8-sig: a spreadsheet begins its files with a byte-order mark.
+    lines = path.read_text("utf-8-sig", "replace").rstrip().split("\n")
+    expected = ["column\tassay\tname"]
+    expected += [f"{i}\tASSAY\tNAME" for i in range(n_labels)]
+    rows = []
+    for number, want in enumerate(expected, 1):
+        line = lines[number - 1] if number <= len(lines) else ""
+        row = line.split("\t")
+        title = number > 1 or row == want.split("\t")
+        if len(row) != 3 or row[0] != want.split("\t")[0] or not title:
+            raise BadInput(
+                f"{path}, line {number}: must be {want!r} (tabs between), is {line!r}"
+            )
+        rows.append(row)
+    if len(lines) > len(expected):
         raise BadInput(
-            f"{path} must have the columns column, assay, name (tabs between) "
-            f"and {n_labels} rows in order"
+            f"{path}, line {len(expected) + 1}: the data have {n_labels} labels only"
         )
-    names = [row[2] for row in rows]
+    return unique_labels(rows[1:])
+
+
+def placeholder(column):
+    """The name of a label that nobody has named."""
+    return f"label_{column}"
+
+
+def is_placeholder(name):
+    return re.fullmatch(r"label_\d+", name) is not None
+
+
+def unique_labels(rows):
+    """[(column, assay, name)] of rows of texts; names that stand twice get a number.
+
+    Results are matched by name.
+    Example: CTCF, CTCF, CTCF|0 -> CTCF|0|0, CTCF|1, CTCF|0.
+    """
+    names = [name for _, _, name in rows]
+    taken = {name for name in names if names.count(name) == 1}
     labels = []
-    for column, assay, name in rows[1:]:
-        # Results are matched by name, so each name must be unique.
+    for column, assay, name in rows:
         if names.count(name) > 1:
-            name = f"{name}|{column}"
+            name += f"|{column}"
+            while name in taken:
+                name += f"|{column}"
+            taken.add(name)
         labels.append((int(column), assay, name))
     return labels
 
@@ -1510,8 +1792,9 @@ def load_split(data_dir, name, folder, limit=None):
     path = Path(data_dir) / f"{name}.mat"
     if not path.is_file():
         raise BadInput(
-            f"{path} is missing, one of train.mat, valid.mat, test.mat: "
-            "--make-demo-data DIR makes some"
+            f"{path} is missing, one of train.mat, valid.mat, test.mat: for simulated "
+            "ones run python danq.py --make-demo-data demo, "
+            "then this again with --data-dir demo"
         )
     # Copies of data folders of the same name must not meet.
     home = os.path.realpath(data_dir)
@@ -1532,6 +1815,15 @@ def load_split(data_dir, name, folder, limit=None):
         return pack_split(path, name, files, source, limit)
 
 
+def content_hash(*arrays):
+    """Of memory maps, read in blocks."""
+    content = hashlib.sha256()
+    for array in arrays:
+        for rows in gen_batches(len(array), 100_000):
+            content.update(array[rows])
+    return content.hexdigest()[:16]
+
+
 def file_state(path):
     # Size and time of change: the content of 18 GB is not read for this.
     stat = os.stat(path)
@@ -1543,10 +1835,12 @@ def open_packed(files, source):
     note, bases, labels = files
     with contextlib.suppress(Exception):
         facts = json.loads(note.read_text())
+        is_current = facts.pop("source") == source
+        is_current &= facts.pop("format") == PACKED_FORMAT
         # Memory maps: the system reads only the pages that are asked for.
         X = np.load(bases, mmap_mode="r")
         Y = np.load(labels, mmap_mode="r")
-        if facts["source"] == source and len(X) == len(Y):
+        if is_current and len(X) == len(Y):
             rows = facts["windows"]
             if facts["strands"]:
                 rows *= 2
@@ -1581,6 +1875,8 @@ def pack_split(path, name, files, source, limit):
     windows = len(X) // 2 if strands else min(n, limit or n)
     facts = {
         "source": source,
+        "format": PACKED_FORMAT,
+        "content": content_hash(X, Y),
         "n_labels": n_labels,
         "windows": windows,
         "strands": strands,
@@ -1591,6 +1887,9 @@ def pack_split(path, name, files, source, limit):
     return open_packed(files, source)
 
 
+COPY_AGAIN = "it must be a complete MATLAB v5 or v7.3 file: copy it again"
+
+
 @contextlib.contextmanager
 def open_mat(path, keys):
     """Yield the array of each key, or None, and whether they are simulated.
@@ -1598,15 +1897,26 @@ def open_mat(path, keys):
     MATLAB v7.3 is HDF5, with axes reversed: (1000, 4, N) and (K, N). MATLAB v5, at most
     2 GB, is read at once and reversed here.
     """
-    advice = "it must be a complete MATLAB v5 or v7.3 file: copy it again"
-    with file_faults(path, advice):
-        if h5py.is_hdf5(path):
-            with h5py.File(path) as mat:
-                yield *map(mat.get, keys), "simulated" in mat
-        else:
-            mat = scipy.io.loadmat(path, variable_names=[*keys, "simulated"])
-            arrays = [mat[key].T if key in mat else None for key in keys]
+    if h5py.is_hdf5(path):
+        with file_faults(path, COPY_AGAIN):
+            mat = h5py.File(path)
+            arrays = [mat.get(key) for key in keys]
+        with mat:
             yield *arrays, "simulated" in mat
+        return
+    with file_faults(path, COPY_AGAIN):
+        mat = scipy.io.loadmat(path, variable_names=[*keys, "simulated"])
+    arrays = [full(mat[key]).T if key in mat else None for key in keys]
+    yield *arrays, "simulated" in mat
+
+
+def full(array):
+    """A sparse matrix, as MATLAB users save labels, with its zeros."""
+    if not scipy.sparse.issparse(array):
+        return array
+    if np.isin(array.data, (0, 1)).all():
+        array = array.astype(np.uint8)  # before there are zeros, an eighth of the size
+    return array.toarray()
 
 
 def check_layout(path, keys, X, Y=None):
@@ -1617,6 +1927,10 @@ def check_layout(path, keys, X, Y=None):
     arrays = [X, Y][: len(keys)]
     for key, array in zip(keys, arrays, strict=True):
         # None where the variable is missing; a group in HDF5 has no shape either.
+        if isinstance(array, h5py.Group) and "MATLAB_sparse" in array.attrs:
+            raise BadInput(
+                f"{path}: {key} is sparse in MATLAB v7.3: save full({key}) in its place"
+            )
         if not hasattr(array, "shape"):
             raise BadInput(
                 f"{path} has no variable {key}: it must hold {' and '.join(keys)}"
@@ -1663,7 +1977,8 @@ def pack_array(source, ranges, path, where):
         for column in range(first, last, columns):
             stop = min(column + columns, last)
             for row in range(0, height, rows):
-                tile = source[row : row + rows, ..., column:stop]
+                with file_faults(where, COPY_AGAIN, (OSError, RuntimeError)):
+                    tile = source[row : row + rows, ..., column:stop]
                 tile = as_bits(tile, where, row, column)
                 add_bits(path, done, row * bits, tile.reshape(-1, stop - column))
             done += stop - column
@@ -1752,67 +2067,89 @@ def even_sample(n, sample):
 IUPAC = (
     "A:A C:C G:G T:T U:T R:AG Y:CT S:CG W:AT K:GT M:AC B:CGT D:AGT H:ACT V:ACG N: -: .:"
 )
-STEP = 200  # bases between windows of a long record: DeepSEA's bin
+BIN = 200  # bases that a label speaks of, in the middle of a window
+
+
+PLACE = ("record", "start", "end", "window_start", "window_end", "padded")
+DRAWN = 5000  # bins of the first record
 
 
 def annotate(args, score):
-    """Write the scores of --predict's windows to --output, a TSV.
+    """Write the scores of --predict's bins to --output, a TSV.
 
+    A row for each bin of 200 bases, as the labels speak of these: start and end of the
+    bin, then of the 1,000 bases around it that the scores were read from, 0-based and
+    half-open. padded is 1 where some of those lie outside the record: they are N.
     score : packed (n, 500) -> (n, K); both strands are scored and averaged
     """
     fasta = args.predict
     output = args.output or "predictions.tsv"
-    names = [row["name"] for row in read_metrics(args.out_dir)]
-    # A generator: a genome is never in memory at once.
-    windows = fasta_windows(fasta)
+    out_dir = Path(args.out_dir)
+    run_files = [out_dir / name for name in OUTPUTS]
+    refuse_to_overwrite(output, fasta, *run_files)
+    names = [row["name"] for row in read_metrics(out_dir)]
+    first = FirstRecord()  # for --plot
     done = 0
-    bar = progress(None, "window")
-    with new_file(output) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        print("record", "start", "end", "padded", *names, sep="\t", file=file)
-        while True:
-            batch = list(itertools.islice(windows, args.batch_size))
-            if not batch:
-                break
-            X = letters_to_onehot(batch, fasta)
-            # Which strand a sequence was written down from says nothing.
-            P = (score(packed(X)) + score(packed(reverse_complement(X)))) / 2
-            for window, p in zip(batch, P, strict=True):
-                record, start, end, padded, _ = window
+    bar = progress(None, "bin")
+    if is_stdout(output):
+        bar.verbose = 0
+    with new_text(output) as file:
+        print(*PLACE, *names, sep="\t", file=file)
+        for batch, P in scored_bins(fasta, score, args.batch_size):
+            for place, p in zip(batch, P, strict=True):
                 scores = [f"{x:.6g}" for x in p]
-                line = (record, start, end, int(padded), *scores)
-                print(*line, sep="\t", file=file)
+                print(*place[:-1], *scores, sep="\t", file=file)
+                first.add(place, p)
             done += len(batch)
             bar.update(done)
         # An empty table would look like a result.
         if not done:
             raise BadInput(f"{fasta} holds no sequence")
-        bar.update(done, finalize=True)
-    print(f"{done:,} windows -> {output}")
+    bar.update(done, finalize=True)
+    messages = sys.stderr if is_stdout(output) else sys.stdout
+    print(f"{done:,} bins -> {output}", file=messages)
     if args.plot:
-        summary = read_json(Path(args.out_dir) / "summary.json", "simulated")
-        draw_tracks(output, summary["simulated"], args.plot)
+        summary = read_json(out_dir / "summary.json", "simulated")
+        draw_tracks(first, names, summary["simulated"], args.plot)
 
 
-def draw_tracks(predictions, simulated, path):
-    """The ten highest labels along the first record of annotate's file.
+def scored_bins(fasta, score, batch_size):
+    """Yield batches of fasta_windows and their scores (n, K), over both strands."""
+    # A generator: a genome is never in memory at once.
+    windows = fasta_windows(fasta)
+    while True:
+        batch = list(itertools.islice(windows, batch_size))
+        if not batch:
+            return
+        X = letters_to_onehot(batch, fasta)
+        # Which strand a sequence was written down from says nothing.
+        yield batch, (score(packed(X)) + score(packed(reverse_complement(X)))) / 2
 
-    Of its windows the first 5,000.
-    """
-    # Windows are drawn at their middles, which the labels speak of.
-    middles = []
-    scores = []
-    with open(predictions, encoding="utf-8") as file:
-        names = next(file).rstrip("\n").split("\t")[4:]
-        for line in itertools.islice(file, 5000):
-            record, start, end, _, numbers = line.split("\t", 4)
-            if middles and start == "0":  # the next record
-                break
-            first_record = record
-            middles.append((int(start) + int(end)) / 2)
-            scores.append(numbers)
-    # (windows, K)
-    P = np.loadtxt(scores, ndmin=2)
-    # Of each label its best window; of the labels the ten best.
+
+class FirstRecord:
+    """Middles and scores of the first record's bins, at most DRAWN."""
+
+    def __init__(self):
+        self.name = None
+        self.middles = []
+        self.scores = []
+        self.ended = False
+
+    def add(self, place, scores):
+        record, start, end = place[:3]
+        if self.middles and start == 0:  # the next record
+            self.ended = True
+        if not self.ended and len(self.middles) < DRAWN:
+            self.name = record
+            self.middles.append((start + end) / 2)
+            self.scores.append(scores)
+
+
+def draw_tracks(first, names, simulated, path):
+    """The ten highest labels along a FirstRecord."""
+    middles = first.middles
+    P = np.array(first.scores)  # (bins, K)
+    # Of each label its best bin; of the labels the ten best.
     highest = np.argsort(-P.max(0))[:10]
     size = (12, 1 + 0.6 * len(highest))
     figure, axes = subplots(len(highest), figsize=size, sharex=True, squeeze=False)
@@ -1823,65 +2160,117 @@ def draw_tracks(predictions, simulated, path):
         axis.set(ylim=(0, 1))
         axis.set_ylabel(names[label], rotation=0, ha="right", va="center")
     axis.set_xlabel(
-        f"base of {first_record}; "
-        "probability of each label at the middle of each window"
+        f"base of {first.name}; probability of each label at the middle of each bin"
     )
     save_figure(figure, path, simulated)
 
 
-def fasta_windows(path, step=STEP):
-    """Yield (record, start, end, padded, 1,000 letters) over a FASTA file.
+def fasta_windows(path, width=BIN):
+    """Yield a FASTA file's windows: the columns of PLACE, then 1,000 letters.
 
-    Plain or gzip; one record is in memory at a time. start and end are 0-based,
-    half-open. Short records are centred in N and flagged as padded.
+    One record is in memory at a time. Its bins, of `width` bases, lie side by side, the
+    last one flush with its end; a record shorter than a bin is one bin. Each bin stands
+    in the middle of its window.
     """
     for name, letters in fasta_records(path):
         n = len(letters)
-        for start in window_starts(n, step):
-            window = letters[start : start + LENGTH].center(LENGTH, b"N")
-            yield name, start, min(start + LENGTH, n), n < LENGTH, window
+        for start in starts(n, width):
+            end = min(start + width, n)
+            # Example, a bin 200..400 of a record of 500: window -200..800, so 200 N,
+            # 500 letters, 300 N.
+            window_start = (start + end) // 2 - LENGTH // 2
+            window_end = window_start + LENGTH
+            padded = int(window_start < 0 or window_end > n)
+            window = cut(letters, window_start)
+            yield name, start, end, window_start, window_end, padded, window
 
 
-def window_starts(n, step):
-    """Of windows over a record of n letters, the last one flush with its end.
+def cut(letters, start):
+    """The 1,000 letters from `start` on, N where there are none."""
+    before = b"N" * max(0, -start)
+    inside = letters[max(0, start) : max(0, start + LENGTH)]
+    return (before + inside).ljust(LENGTH, b"N")
 
-    Example, n = 1,450 and step 200: 0, 200, 400 and 450.
+
+def starts(n, width):
+    """Of bins that lie side by side over n letters, the last one flush with the end.
+
+    Example, n = 1,450 and width 200: 0, 200, ... 1,200 and 1,250.
     """
     if not n:
         return []
-    # range() ends before n - LENGTH, which the last window takes in any case.
-    return [*range(0, n - LENGTH, step), max(0, n - LENGTH)]
+    # range() ends before n - width, which the last bin takes in any case.
+    return [*range(0, n - width, width), max(0, n - width)]
 
 
-def fasta_records(path):
-    """Yield (name, letters) of a FASTA file, upper case, without white space."""
+# Letters as they are translated while a FASTA file is read: to upper case.
+UPPER_CASE = bytes(range(256)).upper()
+FASTA_BLOCK = 4 << 20  # bytes read at a time
+
+
+def fasta_records(path, table=UPPER_CASE):
+    """Yield (name, letters) of a FASTA file, plain or gzip, one record in memory.
+
+    letters : bytearray, without white space; each is translated by `table` (256 bytes)
+    """
     name = None
     letters = bytearray()
-    for line in fasta_lines(path):
-        if line.startswith(b">"):
+    for new_name, part in fasta_parts(path):
+        if new_name is not None:
             if name is not None:
-                yield name, bytes(letters)
-            # A record's name is the header's first word.
-            words = line[1:].split() or [b"unnamed"]
-            name = words[0].decode(errors="replace").replace("\0", "?")
+                yield name, letters
+            name = new_name
             letters = bytearray()
-        elif name is not None:
-            letters += line.translate(None, b" \t\r\n").upper()
-        elif line.strip():
+        part = part.translate(table, b" \t\n")
+        if name is None and part:
             raise BadInput(
                 f"{path} is not FASTA: a record starts with a line that begins with >"
             )
+        letters += part
     if name is not None:
-        yield name, bytes(letters)
+        yield name, letters
 
 
-def fasta_lines(path):
-    """Lines of a file, plain or gzip; of a very long line a megabyte at a time."""
-    with file_faults(path, "copy it again"), open(path, "rb") as file:
-        # By its first two bytes, whatever the file is called.
+def fasta_parts(path):
+    """Yield (name, letters) of a FASTA: a record in parts, later ones named None.
+
+    A part has at most FASTA_BLOCK bytes, line ends included, which are LF here,
+    whatever they are in the file.
+    """
+    with unzipped(path) as file:
+        start = file.read(3).removeprefix(b"\xef\xbb\xbf")  # a byte-order mark
+        # A line end before it, so that the first > begins a line, too.
+        rest = b"\n" + start.replace(b"\r", b"\n")
+        for block in iter(lambda: file.read(FASTA_BLOCK), b""):
+            text = rest + block.replace(b"\r", b"\n")
+            # What the next block may complete waits for it: a header whose line has
+            # no end yet, else the last byte, which may be the line end before a >.
+            cut_at = text.rfind(b"\n>")
+            if cut_at < 0 or b"\n" in text[cut_at + 1 :]:
+                cut_at = len(text) - 1
+            yield from named_parts(text[:cut_at])
+            rest = text[cut_at:]
+        yield from named_parts(rest + b"\n")
+
+
+def named_parts(text):
+    # b"AC\nGT\n>chr2 x\nTT" -> (None, b"AC\nGT"), ("chr2", b"TT")
+    first, *records = text.split(b"\n>")
+    yield None, first
+    for record in records:
+        header, _, letters = record.partition(b"\n")
+        # A record's name is the header's first word.
+        words = header.split() or [b"unnamed"]
+        yield words[0].decode(errors="replace").replace("\0", "?"), letters
+
+
+@contextlib.contextmanager
+def unzipped(path):
+    """Open a file of bytes, plain or gzip, whatever its name."""
+    damage = (EOFError, OSError, zlib.error)
+    with file_faults(path, "copy it again", damage), open(path, "rb") as file:
         is_gzip = file.peek(2).startswith(b"\x1f\x8b")
-        unzipped = gzip.open(file) if is_gzip else file
-        yield from iter(lambda: unzipped.readline(1 << 20), b"")
+        yield gzip.open(file) if is_gzip else file
 
 
 def letters_to_onehot(windows, path):
@@ -1901,10 +2290,8 @@ def letters_to_onehot(windows, path):
     wrong = np.argwhere(X[..., 0] == unknown)
     if len(wrong):
         row, column = wrong[0]
-        name, start, end, _, letters = windows[row]
-        # Where the letters begin in a padded window.
-        padding = (LENGTH - (end - start)) // 2
-        base = start + column - padding + 1  # counted from 1
+        name, *_, window_start, _, _, letters = windows[row]
+        base = window_start + column + 1  # counted from 1
         raise BadInput(
             f"{path}: record {name} holds {chr(letters[column])!r} at base {base}: "
             "not DNA"
@@ -1918,12 +2305,14 @@ LETTERS = "ACGT"  # the order of motif files
 COLOURS = ("#009e73", "#0072b2", "#e69f00", "#d55e00")  # told apart by the colour-blind
 
 
-def write_motifs(folder, script, path):
+def write_motifs(args, script):
     """Write a run's filters as position weight matrices, in MEME's format.
 
     A filter's sites: its best matches in test windows where it answers more than half
     its highest (Quang & Xie 2016). The most informative are drawn as logos, too.
     """
+    folder = Path(args.out_dir)
+    path = args.motifs
     settings = finished_settings(folder, script)
     model = load_model(folder)
     if "motif_scan" not in [layer.name for layer in model.layers]:
@@ -1932,9 +2321,10 @@ def write_motifs(folder, script, path):
             "give a run that has one"
         )
     scan = model.get_layer("motif_scan")
-    test = load_split(
-        settings["data_dir"], "test", packed_dir(folder), settings["limit"]
-    )
+    data_dir = settings["data_dir"]
+    if "data_dir" in args.given:  # the data may have moved since
+        data_dir = args.data_dir
+    test = load_split(data_dir, "test", packed_dir(folder), settings["limit"])
     counts, sites, background = count_sites(scan, model, test, settings["batch_size"])
     # One more site, of the background's shares, so that no probability is 0.
     P = (counts + background) / (counts.sum(-1, keepdims=True) + 1)
@@ -2042,8 +2432,11 @@ def draw_letter(axis, base, place, bottom, height):
 
 def subplots(*shape, figsize, **options):
     """A figure and its axes, as pyplot makes them, but without a window."""
+    import matplotlib
     from matplotlib.figure import Figure
 
+    # Names are text: a record called g$x^$y is no formula.
+    matplotlib.rcParams["text.parse_math"] = False
     # Constrained: nothing overlaps, whatever the labels' lengths.
     figure = Figure(figsize=figsize, layout="constrained")
     return figure, figure.subplots(*shape, **options)

@@ -151,18 +151,30 @@ for name in LIMIT EPOCHS; do
 done
 read -ra more <<< "${DANQ_FLAGS:-}"; danq+=("${more[@]}")
 read -ra more <<< "${SUPERQ_FLAGS:-}"; superq+=("${more[@]}")
+# The yardsticks' forest is SuperQ's: its flags are theirs, too.
 forest=(); [[ -n $LIMIT ]] && forest=(--limit "$LIMIT")
+while (( ${#more[@]} )); do
+    case ${more[0]} in
+        --forest-*=*) forest+=("${more[0]}") ;;
+        --forest-*) forest+=("${more[@]:0:2}") ;;
+    esac
+    more=("${more[@]:1}")
+done
 
 # A run of danq.py or superq.py into $RUNS/NAME$tag, noted for the table at the end:  stage NAME SCRIPT FLAGS...
-made=()
+# One that ends with a fault (exit code 2) does not stop the others: the table names it.
+made=() failed=()
 stage() {
-    local name=$1$tag script=$2
+    local name=$1$tag script=$2 code=0
     say "$name"
-    "$python" "$here/$script" --data-dir "$DATA" --out-dir "$RUNS/$name" "${@:3}"
+    "$python" "$here/$script" --data-dir "$DATA" --out-dir "$RUNS/$name" "${@:3}" || code=$?
+    (( code == 0 || code == 2 )) || exit $code
+    (( code == 0 )) || failed+=("$RUNS/$name")
     made+=("$RUNS/$name")
 }
 side_by_side() {
     say "side by side"
+    (( ${#made[@]} > ${#failed[@]} )) || die "no run has a result: see above"
     "$python" "$here/superq.py" --compare "${made[@]}" --output "$RUNS/comparison$1$tag.md"
 }
 
@@ -190,11 +202,12 @@ if [[ $what == --curve ]]; then
             stage superq-seed$seed superq.py "${superq[@]}" "${size[@]}" --seed "$seed"
             stage superq-no-labels-seed$seed superq.py "${superq[@]}" "${size[@]}" --seed "$seed" --label-weight 0
         done
-        stage kmer superq.py --features kmer "${size[@]}"
+        stage kmer superq.py --features kmer "${forest[@]}" "${size[@]}"
         for seed in ${DANQ_SEEDS:-${SEEDS%% *}}; do stage danq-seed$seed danq.py "${danq[@]}" "${size[@]}" --seed "$seed"; done
         for run in "${made[@]}"; do                     # all on the whole test split
             script=superq.py test="$run/test-$(basename "$(realpath "$DATA")")"
             [[ $run == "$RUNS"/danq-* ]] && script=danq.py
+            [[ -f $run/summary.json ]] || continue      # it failed
             [[ -f $test/summary.json ]] || "$python" "$here/$script" --out-dir "$run" --test-data "$DATA"
             scored+=("$test")
         done
@@ -211,7 +224,7 @@ for seed in $SEEDS; do
     stage superq-no-labels$suffix superq.py "${superq[@]}" --seed "$seed" --label-weight 0
 done
 if [[ $what == --full ]]; then
-    stage kmer superq.py --features kmer
+    stage kmer superq.py --features kmer "${forest[@]}"
     side_by_side ''
     say "seconds and peak memory of every stage"
     "$python" - "${made[@]}" <<'END'
@@ -231,8 +244,11 @@ stage superq-paper superq.py --paper "${paper[@]}"
 side_by_side ''
 say "motifs of the first convolutions"
 for name in danq superq; do
+    [[ -f $RUNS/$name$tag/summary.json ]] || continue   # it failed
     "$python" "$here/$name.py" --out-dir "$RUNS/$name$tag" --motifs "$RUNS/motifs-$name$tag.meme"
 done
+activate=$(printf '%q' "$here/.venv/bin/activate")
+predict=$(printf '%q ' python "$here/superq.py" --out-dir "$RUNS/superq$tag" --predict seqs.fa --plot tracks.png)
 cat <<END
 
 +-- made, in $RUNS/ (each .png as .svg, too)
@@ -242,10 +258,11 @@ cat <<END
 |   motifs-danq$tag.meme, motifs-superq$tag.meme      for Tomtom and others; the best as logos: .png
 |   danq$tag/, superq$tag/ and so on                  a folder for each run
 +-- next
-|   source $here/.venv/bin/activate
-|   python $here/superq.py --out-dir $RUNS/superq$tag --predict seqs.fa --plot tracks.png
+|   source $activate
+|   $predict
 +--
 END
+if (( ${#failed[@]} )); then say "without a result (see above): ${failed[*]}"; fi
 if [[ $demo ]]; then
     cat <<END
 This was the demo: SIMULATED data, narrow networks, few epochs. For the real thing put DeepSEA's train.mat, valid.mat and

@@ -446,15 +446,12 @@ def optimizer_of(recipe, args, n_sequences):
     return keras.optimizers.Adam(rate, clipnorm=1.0)
 
 
-def train_autoencoder(args, splits, out_dir):
-    """Stage 1: write model.keras and, last, autoencoder.json."""
-    train = splits["train"]
+def train_autoencoder(args, train, splits, out_dir):
+    """Stage 1: write model.keras and, last, autoencoder.json.
+
+    train : the Split, or with more rows, without labels, a MixedSplit
+    """
     recipe = RECIPES[args.ablation]
-    if args.unlabelled:
-        folder = danq.packed_dir(out_dir)
-        # These rows teach bases and composition; their labels weigh nothing.
-        more = load_unlabelled(args.unlabelled, folder, args.unlabelled_limit)
-        train = MixedSplit(**vars(train), unlabelled=more)
     valid = None
     if recipe.keep == "best epoch":
         valid = splits["valid"]
@@ -743,7 +740,8 @@ def grow(X, T, n_trees, leaf, share, seed):
     )
     if not np.isfinite(X).all():
         raise BadInput(
-            "the encodings hold NaN or infinite numbers: train again with --restart"
+            "the encodings hold NaN or infinite numbers, as after a training that "
+            "diverged: the forest cannot be fitted to them"
         )
     if T.shape[1] == 1:
         T = T[:, 0]  # scikit-learn warns of a single column
@@ -987,13 +985,13 @@ def main(argv=None):
     args = parse_args(argv)
     out_dir = Path(args.out_dir)
     if args.compare:
-        beside = danq.packed_dir(args.compare[0]).with_name("comparison.md")
+        beside = runs_folder(args.compare[0]) / "comparison.md"
         compare(args.compare, args.output or beside)
     elif args.curve:
-        beside = danq.packed_dir(args.curve[0]).with_name("curve.md")
+        beside = runs_folder(args.curve[0]) / "curve.md"
         learning_curve(args.curve, args.output or beside)
     elif args.motifs:
-        danq.write_motifs(out_dir, "superq.py", args.motifs)
+        danq.write_motifs(args, "superq.py")
     elif args.predict:
         danq.annotate(args, trained_scores(out_dir))
     elif args.test_data:
@@ -1007,17 +1005,21 @@ def main(argv=None):
 def run_all_stages(args, out_dir):
     splits, labels = danq.load_data(args)
     simulated = splits["train"].simulated
-    sources = [split.source for split in splits.values()]
-    # This file decides the result, too.
+    sources = danq.data_files(splits, labels)
+    train = splits["train"]
     if args.unlabelled:
-        sources.append(danq.file_state(args.unlabelled))
+        # These rows teach bases and composition; their labels weigh nothing.
+        folder = danq.packed_dir(out_dir)
+        more, content = load_unlabelled(args.unlabelled, folder, args.unlabelled_limit)
+        train = MixedSplit(**vars(train), unlabelled=more)
+        sources[Path(args.unlabelled).name] = content
     with danq.run_folder(args, "superq.py", simulated, sources) as finished:
         if finished:
             return
         # Each stage leaves a file: what is there is not made again.
         if not (out_dir / "autoencoder.json").is_file():
             if args.features == "autoencoder":
-                train_autoencoder(args, splits, out_dir)
+                train_autoencoder(args, train, splits, out_dir)
             else:
                 make_yardstick(args, splits, out_dir)
         path = out_dir / "encodings.h5"
@@ -1433,14 +1435,16 @@ class MixedSplit(danq.Split):
 
 
 def load_unlabelled(path, folder, limit=None):
-    """Packed sequences (n, 500) of a file without labels, a memory map.
+    """Packed sequences (n, 500) of a file without labels, and a hash of all.
 
     path : FASTA, cut into windows side by side, those of more N than bases left out;
         or a .mat with trainxdata or xdata
     limit : take so many, every k-th
     """
     path = Path(path)
-    state = f"{os.path.realpath(path)} {danq.file_state(path)}"
+    if path.exists() and not path.is_file():
+        raise BadInput(f"--unlabelled {path} is read twice: give a file, not a pipe")
+    state = f"{os.path.realpath(path)} {danq.file_state(path)} {danq.PACKED_FORMAT}"
     # Another file, or another state of it, is another copy.
     copy = folder / f"{path.name}-{sha256(state.encode()).hexdigest()[:8]}.npy"
     if not copy.is_file():
@@ -1451,11 +1455,12 @@ def load_unlabelled(path, folder, limit=None):
                 pack_fasta(path, temporary)
     with danq.file_faults(copy, "remove it: it is made again"):
         X = np.load(copy, mmap_mode="r")
-    if limit is None:
-        return X
-    # Example, 10 of 35: rows 0, 3, 6, ... 27.
-    step = max(1, len(X) // limit)
-    return X[::step][:limit]
+    content = danq.content_hash(X)
+    if limit is not None:
+        # Example, 10 of 35: rows 0, 3, 6, ... 27.
+        step = max(1, len(X) // limit)
+        X = X[::step][:limit]
+    return X, content
 
 
 def pack_mat(path, target):
@@ -1496,11 +1501,18 @@ def known_windows(path):
 # ---- side by side
 
 
+def runs_folder(folder):
+    """The folder that holds a run's; a run's own may hold scores on other data."""
+    folder = Path(os.path.realpath(folder))
+    if (folder.parent / "args.json").is_file():
+        folder = folder.parent
+    return folder.parent
+
+
 def read_runs(folders):
     """Finished runs: their summaries, and a few keys more.
 
-    folder, name; settings without the seed, which decide what is compared; auroc and
-    others, the means over all labels
+    folder, name, settings, code; auroc and others, the means over all labels
     """
     # Short names, unless two runs have the same.
     names = [Path(os.path.realpath(folder)).name for folder in folders]
@@ -1516,8 +1528,7 @@ def read_runs(folders):
         run = means | summary
         run["folder"] = Path(folder)
         run["name"] = name if names.count(name) == 1 else str(folder)
-        # Runs that differ in their seed alone have the same settings now.
-        run["settings"] = settings | {"seed": None}
+        run["settings"] = danq.without_places(settings)
         run["code"] = danq.read_json(Path(folder) / "args.json").get("code")
         runs.append(run)
     return runs
@@ -1526,14 +1537,21 @@ def read_runs(folders):
 def compare(folders, output):
     """Set finished runs, DanQ's first, side by side in `output`.md and `output`.png.
 
-    Runs that differ in their seed alone are one row, with mean and spread.
+    Runs that differ in their seed alone are one row, with mean and spread. A folder
+    without a finished run is named below the table, unless there is no other.
     """
-    runs = read_runs(folders)
+    missing = []
+    for folder in folders:
+        if not (Path(folder) / "summary.json").is_file():
+            missing.append(str(folder))
+    if len(missing) == len(folders):
+        missing = []  # reading the first one says what is wrong
+    runs = read_runs([folder for folder in folders if str(folder) not in missing])
     base = runs[0]
     for run in runs:
         check_comparable(run, base)
     # A row of the table for each group.
-    groups = group_runs(runs)
+    groups = group_runs(runs, ("seed",))
     scores = {}
     for name, group in groups.items():
         # Label by label, the mean over seeds.
@@ -1544,7 +1562,13 @@ def compare(folders, output):
         rows = danq.read_csv(base["folder"] / "metrics.csv")
         assays = np.array([row["assay"] for row in rows])
         figures["-labels"] = draw_labels(scores, assays)
-    table = comparison_table(groups) + differences(scores)
+    yardsticks = list(groups)[:1]  # DanQ, by the command line's order
+    for name, group in groups.items():
+        if group[0]["model"] == "k-mers -> forest":
+            yardsticks.append(name)
+    table = comparison_table(groups) + differences(scores, yardsticks)
+    if missing:
+        table += f"\nWithout a result: {', '.join(missing)} (no finished run).\n"
     save_side_by_side(table, figures, output, base["simulated"])
 
 
@@ -1567,23 +1591,35 @@ def check_comparable(run, base):
             )
 
 
-def group_runs(runs):
-    """{name: runs}; a group's runs differ in their seed alone.
+def group_runs(runs, free):
+    """{name: runs}; a group's runs have one model and differ in `free` settings alone.
 
-    A model of several settings has a row for each, named after its folders.
+    Where a model has several groups, each is named after its first run, too.
     """
-    groups = {}
+    groups = []
     for run in runs:
-        same_model = [other for other in runs if other["model"] == run["model"]]
-        name = run["model"]
-        # One model, several settings: its name alone would not tell them apart.
-        if any(other["settings"] != run["settings"] for other in same_model):
-            name += f" [{run['name']}]"
-        groups.setdefault(name, []).append(run)
-    for name, group in groups.items():
+        for group in groups:
+            if same_settings(run, group[0], free):
+                group.append(run)
+                break
+        else:
+            groups.append([run])
+    models = [group[0]["model"] for group in groups]
+    named = {}
+    for model, group in zip(models, groups, strict=True):
+        name = model
+        if models.count(model) > 1:
+            name += f" [{group[0]['name']}]"
+        named[name] = group
         if len({run["code"] for run in group}) > 1:
             print(f"warning: the runs of {name} were made by different code")
-    return groups
+    return named
+
+
+def same_settings(run, other, free):
+    one = run["settings"] | dict.fromkeys(free)
+    two = other["settings"] | dict.fromkeys(free)
+    return run["model"] == other["model"] and one == two
 
 
 def save_side_by_side(table, figures, output, simulated):
@@ -1591,6 +1627,9 @@ def save_side_by_side(table, figures, output, simulated):
 
     figures : {end: figure}, for `output`END.png and .svg
     """
+    if str(output) == "-":
+        print(table, end="")
+        return
     name = str(output).removesuffix(".md").removesuffix(".png")
     if os.path.basename(name) in ("", ".", ".."):
         raise BadInput(f"--output {output} is a folder: name a file")
@@ -1711,17 +1750,13 @@ def interval(scores):
     return mean, limits.low, limits.high
 
 
-def differences(scores):
-    """Markdown: mean differences over labels from DanQ and from k-mer counts.
+def differences(scores, yardsticks):
+    """Markdown: mean differences over labels of all models from the yardsticks.
 
-    scores : {model: (K, 2)}, AUROC and AUPRC;  a difference is model minus other
+    scores : {model: (K, 2)}, AUROC and AUPRC;  a difference is model minus yardstick
     """
-    # The first run is DanQ's, by the command line's order.
-    others = [next(iter(scores))]
-    if "k-mers -> forest" in scores:
-        others.append("k-mers -> forest")
     rows = []
-    for other in dict.fromkeys(others):
+    for other in dict.fromkeys(yardsticks):
         for model in scores:
             if model != other:
                 row = [model, other]
@@ -1758,16 +1793,14 @@ def learning_curve(folders, output):
     """
     runs = read_runs(folders)
     tests = {}
-    models = {}  # {model: {windows: runs}}
     for run in runs:
         # Two test sets that agree in all of these are taken as one.
         test = (run["test_windows"], run["labels_scored"], run["base_rate"])
         tests[test] = str(run["folder"])
-        windows = run["train_sequences"]
-        if run["strands"]:
-            windows //= 2
-        sizes = models.setdefault(run["model"], {})
-        sizes.setdefault(windows, []).append(run)
+    models = {}  # {model: {windows: runs}}
+    # Of one line, the number of windows is the x axis.
+    for model, group in group_runs(runs, ("seed", "limit", "data_files")).items():
+        models[model] = by_windows(group)
     if len(tests) > 1:
         raise BadInput(
             f"{' and '.join(tests.values())} have different test sets: "
@@ -1780,6 +1813,17 @@ def learning_curve(folders, output):
     table = curve_table(models, all_sizes)
     figure = draw_curve(models, all_sizes)
     save_side_by_side(table, {"": figure}, output, runs[-1]["simulated"])
+
+
+def by_windows(runs):
+    """{training windows: runs}."""
+    sizes = {}
+    for run in runs:
+        windows = run["train_sequences"]
+        if run["strands"]:
+            windows //= 2
+        sizes.setdefault(windows, []).append(run)
+    return sizes
 
 
 def curve_table(models, sizes):
@@ -1858,6 +1902,7 @@ def draw_comparison(groups, scores):
     axes[0].set(yticks=range(len(models)), yticklabels=models)
     axes[0].set(ylim=(-0.5, len(models) - 0.5))
     axes[2].set_xscale("log")
+    axes[2].xaxis.set_major_formatter("{x:g}")
     axes[2].xaxis.set_minor_formatter("")  # they overlap
     return figure
 
@@ -1898,6 +1943,7 @@ def draw_training(runs):
             axis.text(1, PAPER_LOSS[1], "2018 paper: loss, its eight epochs")
         scale = "log" if key == "loss" else "linear"
         axis.set(xlabel="epoch", ylabel=key, title=script, yscale=scale)
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.xaxis.get_major_locator().set_params(integer=True)
     return figure
 

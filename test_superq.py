@@ -10,6 +10,7 @@ A test runs in an empty folder of its own: relative paths are there.
 
 import contextlib
 import csv
+import errno
 import gzip
 import io
 import itertools
@@ -21,6 +22,7 @@ import re
 import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -41,6 +43,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.io
+import scipy.sparse
 from keras.layers import BatchNormalization, Conv1D, Dropout
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -144,6 +147,7 @@ def reconstruction(model, train, test):
 
 def pooled_network(filters, lstm_units=0):
     """Two networks: one-hot -> pooled features, and -> what their dense layer sees."""
+    keras.utils.set_random_seed(0)
     inputs = keras.Input((1000, 4))
     features = superq.pooled_features(inputs, filters, lstm_units, False, None)
     network = keras.Model(inputs, features)
@@ -277,9 +281,20 @@ def predicted(name, folder, X):
     Path("windows.fa").write_text("".join(records))
     flags = f"--predict windows.fa --output windows.tsv --out-dir {folder}"
     SCRIPTS[name].main([*flags.split(), "--batch-size", "50"])
-    head, *lines = Path("windows.tsv").read_text().splitlines()
-    P = np.array([line.split("\t")[4:] for line in lines], float)
-    return head.split("\t")[4:], P
+    head, rows = read_predictions("windows.tsv")
+    # Of each window's five bins the one in its middle has all its bases around it.
+    middles = [row for row in rows if row[1] == "400"]
+    P = np.array([row[N_PLACE:] for row in middles], float)
+    return head[N_PLACE:], P
+
+
+N_PLACE = 6  # columns of --predict's table before the labels
+
+
+def read_predictions(path):
+    """The head and the rows of --predict's table, as lists of texts."""
+    head, *rows = Path(path).read_text().splitlines()
+    return head.split("\t"), [row.split("\t") for row in rows]
 
 
 class Terminal(io.StringIO):
@@ -790,7 +805,7 @@ def test_foreign_data_are_scored_by_label_name(runs, data_dir, capsys, name):
     rows = read_table(out / "metrics.csv")
     head, *labels = (data_dir / "labels.tsv").read_text().splitlines()
     shutil.copy(data_dir / "test.mat", ".")
-    for known in (slice(None), slice(0, None, 3), slice(0)):
+    for known in (slice(None), slice(0, None, 3)):
         renamed = [
             label if label in labels[known] else f"{label}-other" for label in labels
         ]
@@ -803,10 +818,12 @@ def test_foreign_data_are_scored_by_label_name(runs, data_dir, capsys, name):
         )
         assert read_table(there / "metrics.csv") == rows[known]
         assert read_table(out / "metrics.csv") == rows
-    nothing = read_json(there / "summary.json")
-    assert nothing["labels"] == 0
     of_the_own_test_split = {"reconstruction", "label_output"}
-    assert not of_the_own_test_split & nothing.keys()
+    assert not of_the_own_test_split & read_json(there / "summary.json").keys()
+    unknown = "".join(f"{i}\tTF\tother {i}\n" for i in range(len(labels)))
+    Path("labels.tsv").write_text(f"{head}\n{unknown}")
+    says = f"none of its {len(labels)} labels .* is among the run's"
+    check_one_line(capsys, says, SCRIPTS[name].main, flags.split())
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -1051,7 +1068,13 @@ def test_data_are_packed_once_and_again_when_source_or_copy_changed(capsys):
     pack(60, False)
     write_v5("valid", *random_data(40))
     pack(40, True)
-    for file, spoilt in (("valid_X.npy", ""), ("valid.json", "[]")):
+    note = next(Path("packed").rglob("valid.json"))
+    older = json.dumps(read_json(note) | {"format": 0})
+    for file, spoilt in (
+        ("valid_X.npy", ""),
+        ("valid.json", "[]"),
+        ("valid.json", older),
+    ):
         next(Path("packed").rglob(file)).write_text(spoilt)
         pack(40, True)
 
@@ -1141,7 +1164,7 @@ def edit(split="train", X=lambda X: X, Y=lambda Y: Y, write=write_hdf5):
         ),
         (
             lambda: Path("labels.tsv").write_text("column\tassay\tname\n0\tTF\tCTCF\n"),
-            "labels.tsv must have",
+            r"labels.tsv, line 3: must be",
         ),
     ],
 )
@@ -1183,19 +1206,27 @@ def test_fasta_is_tiled_with_coordinates():
     text += f">empty\r\n\r\n>whole\r\n{long[:1000]}"
     Path("a.fa.gz").write_bytes(gzip.compress(text.encode()))
     windows = list(danq.fasta_windows("a.fa.gz"))
-    assert [window[:4] for window in windows] == [
-        ("long", 0, 1000, False),
-        ("long", 200, 1200, False),
-        ("long", 400, 1400, False),
-        ("long", 450, 1450, False),
-        ("short", 0, 10, True),
-        ("whole", 0, 1000, False),
-    ]
+    bins = [*range(0, 1400, 200), 1250]  # the last one flush with the end
+    expected = []
+    for start in bins:
+        padded = int(start < 400 or start > 850)
+        place = ("long", start, start + 200, start - 400, start + 600, padded)
+        expected.append(place)
+    expected.append(("short", 0, 10, -495, 505, 1))
+    for start in range(0, 1000, 200):
+        padded = int(start != 400)
+        place = ("whole", start, start + 200, start - 400, start + 600, padded)
+        expected.append(place)
+    assert [window[:6] for window in windows] == expected
     X = danq.letters_to_onehot(windows, "a.fa")
-    np.testing.assert_array_equal(X[3], letters_to_onehot(long[450:])[0])
-    np.testing.assert_array_equal(X[4, 495:502], letters_to_onehot("GATTACA")[0])
-    assert X[4, 502].tolist() == [1, 1, 0, 0]
-    assert X[4, 503:].sum() == 0 == X[4, :495].sum()
+    np.testing.assert_array_equal(X[3], letters_to_onehot(long[200:1200])[0])
+    np.testing.assert_array_equal(X[0, 400:], letters_to_onehot(long[:600])[0])
+    np.testing.assert_array_equal(X[7, :600], letters_to_onehot(long[850:])[0])
+    assert X[0, :400].sum() == 0 == X[7, 600:].sum()
+    short = X[8]
+    np.testing.assert_array_equal(short[495:502], letters_to_onehot("GATTACA")[0])
+    assert short[502].tolist() == [1, 1, 0, 0]  # R is A or G
+    assert short[503:].sum() == 0 == short[:495].sum()
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -1209,39 +1240,39 @@ def test_fasta_is_annotated_whatever_the_strand_and_the_batch_mates(runs, name):
         flags = f"--predict x.fa --batch-size {size} --output new/p.tsv --plot p.png"
         flags += f" --out-dir {runs[name][0]}"
         SCRIPTS[name].main(flags.split())
-        head, *rows = (
-            line.split("\t") for line in Path("new/p.tsv").read_text().splitlines()
-        )
-        assert head == ["record", "start", "end", "padded", *labels]
-        assert [row[:4] for row in rows] == [
-            [f"s{i}", "0", "1000", "0"] for i in range(12)
-        ]
-        P[size] = np.array([row[4:] for row in rows], float)
-    np.testing.assert_allclose(P[5][:6], P[5][6:], atol=1e-5)
+        head, rows = read_predictions("new/p.tsv")
+        assert head == [*danq.PLACE, *labels]
+        middle = ["400", "600", "0", "1000", "0"]
+        places = [row[:N_PLACE] for row in rows if row[1] == "400"]
+        assert places == [[f"s{i}", *middle] for i in range(12)]
+        P[size] = np.array([row[N_PLACE:] for row in rows], float).reshape(12, 5, -1)
+    # On the other strand the bins stand in the other order.
+    np.testing.assert_allclose(P[5][:6], P[5][6:, ::-1], atol=1e-5)
     np.testing.assert_allclose(P[5], P[12], atol=1e-5)
-    highest = np.argsort(P[5][0])[-10:]
+    highest = np.argsort(P[5][0].max(0))[-10:]
     picture = Path("p.svg").read_text()
     assert "base of s0" in picture
     assert all(labels[label] in picture for label in highest)
 
 
-def test_tracks_are_drawn_at_the_middle_of_each_window(runs, monkeypatch):
-    """1,450 bases are windows at 0, 200, 400 and, flush with the end, 450."""
+def test_tracks_are_drawn_at_the_middle_of_each_bin(runs, monkeypatch):
+    """1,450 bases are bins at 0, 200, ... 1,200 and, flush with the end, 1,250."""
     figures = captured_figures(monkeypatch)
     text = letters_of(random_sequences(2).reshape(-1, 4))
     Path("x.fa").write_text(f">a\n{text[:1450]}\n>b\n{text[:1200]}\n")
     out = runs["danq"][0]
     danq.main(f"--predict x.fa --plot p.png --out-dir {out}".split())
-    head, *rows = Path("predictions.tsv").read_text().splitlines()
-    names = head.split("\t")[4:]
-    P = np.array([row.split("\t")[4:] for row in rows[:4]], float)
+    head, rows = read_predictions("predictions.tsv")
+    names = head[N_PLACE:]
+    P = np.array([row[N_PLACE:] for row in rows[:8]], float)
     axes = figures["p.png"].axes
     highest = [P[:, names.index(axis.get_ylabel())].max() for axis in axes]
     assert highest == sorted(highest, reverse=True)
     for axis in axes:
         x, y = axis.lines[0].get_data()
-        assert list(x) == [500, 700, 900, 950]
-        np.testing.assert_allclose(y, P[:, names.index(axis.get_ylabel())])
+        assert list(x) == [100, 300, 500, 700, 900, 1100, 1300, 1350]
+        own = P[:, names.index(axis.get_ylabel())]
+        np.testing.assert_allclose(y, own, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -1640,7 +1671,7 @@ def test_motifs_of_the_core_are_those_of_the_210_bases_in_the_middle(monkeypatch
     monkeypatch.setattr(superq, "INPUT_KMERS", [])
     monkeypatch.setattr(danq, "blstm", lambda units: keras.layers.Identity())
     _, motifs = pooled_network(filters=8, lstm_units=2)
-    X = random_sequences(8)
+    X = random_sequences(64)  # in many, the best site is moved
     before = motifs.predict(X, verbose=0)
 
     def heard(first, last):
@@ -1818,7 +1849,7 @@ def test_another_forest_or_classifier_on_kept_encodings(runs, capsys, monkeypatc
     Path("some.fa").write_text(">chr\n" + "GATTACAT" * 125)
     superq.main("--out-dir run --predict some.fa".split())
     assert set(np.load("run/forest.npz")) == {"W", "data"}
-    assert len(Path("predictions.tsv").read_text().splitlines()) == 2
+    assert len(Path("predictions.tsv").read_text().splitlines()) == 1 + 5
 
 
 # ---- superq.py: yardsticks and unlabelled DNA
@@ -1841,7 +1872,7 @@ def test_unlabelled_files_are_packed_from_fasta_and_mat():
     scipy.io.savemat("x.mat", {"xdata": X.transpose(0, 2, 1)})
     for name in ("g.fa.gz", "train.mat", "x.mat"):
         for limit, rows in ((None, X), (3, X[::2])):  # evenly spread
-            bits = superq.load_unlabelled(name, Path("packed"), limit)
+            bits, _ = superq.load_unlabelled(name, Path("packed"), limit)
             np.testing.assert_array_equal(danq.onehot(bits), rows)
 
 
@@ -2236,6 +2267,440 @@ def test_spoilt_files_give_one_clear_line_or_the_right_result(
     assert error.count("\n") == 1, error
     assert run in error
     assert not [*Path().rglob("*.tmp*"), *Path().glob("*.tsv")]
+
+
+# ---- faults, each by its kind
+
+
+def predict_flags(runs, *more):
+    """danq.py --predict x.fa with the shared run."""
+    return ["--predict", "x.fa", "--out-dir", str(runs["danq"][0]), *more]
+
+
+def write_fasta(path="x.fa", name="chr", n=1400):
+    Path(path).write_text(
+        f">{name}\n{letters_of(random_sequences(2).reshape(-1, 4))[:n]}"
+    )
+
+
+def copy_run(run, name, **settings):
+    """A copy of a run whose args.json says that it had other settings."""
+    shutil.copytree(run, name)
+    record = read_json(f"{name}/args.json")
+    record["settings"] |= settings
+    Path(name, "args.json").write_text(json.dumps(record))
+
+
+def test_keras_settings_of_another_project_change_nothing(runs):
+    Path(".keras").mkdir()
+    other = {"image_data_format": "channels_first", "floatx": "float16", "epsilon": 1}
+    Path(".keras/keras.json").write_text(json.dumps(other))
+    code = "import danq, keras; print(keras.config.floatx(), keras.config.epsilon())"
+    assert printed_by(start_python("-c", code, HOME=os.getcwd())) == "float32 1e-07\n"
+    assert read_json(runs["danq"][0] / "args.json")["keras_settings"] == {
+        "floatx": "float32",
+        "epsilon": 1e-07,
+        "image_data_format": "channels_last",
+    }
+
+
+def test_a_backend_that_is_not_installed_gives_one_line():
+    process = start_python(HERE / "danq.py", KERAS_BACKEND="nonsense")
+    _, error = process.communicate()
+    assert process.returncode == 2
+    assert re.fullmatch("KERAS_BACKEND nonsense cannot be used here .*\n", error)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("width", [60, 1_300_000])
+def test_fasta_has_any_line_end_and_lines_of_any_length(end, width):
+    """A header of more than a megabyte, then a record of more than a megabyte."""
+    letters = "GATTACA" * 180_000
+    lines = [letters[i : i + width] for i in range(0, len(letters), width)]
+    text = [f">one {'of many words ' * 90_000}", *lines, ">two > words", "ACGT", ""]
+    with open("x.fa", "w", newline="") as file:
+        file.write(end.join(text))
+    records = list(danq.fasta_records("x.fa"))
+    assert records == [("one", letters.encode()), ("two", b"ACGT")]
+
+
+def test_unnamed_labels_match_only_where_there_are_as_many(runs, data_dir, capsys):
+    def labels(n):
+        return [(i, "labels", f"label_{i}") for i in range(n)]
+
+    trained = [{"name": f"label_{i}"} for i in range(9)]
+    assert danq.match_labels(labels(9), trained) == (labels(9), list(range(9)))
+    with pytest.raises(danq.BadInput, match="none of its 7 labels"):
+        danq.match_labels(labels(7), trained)
+    Path("other").mkdir()
+    X, Y = random_data()
+    with contextlib.chdir("other"):
+        write_v5("test", X, Y[:, :7])
+    flags = ["--out-dir", str(runs["danq"][0]), "--test-data", "other"]
+    check_one_line(capsys, "none of its 7 labels", danq.main, flags)
+
+
+def test_rows_in_the_order_a_c_g_t_are_warned_of(capsys):
+    """By CpG, which mutates away; in random letters it is as common as GpC."""
+    codes = danq.random_bases(np.random.default_rng(0), np.zeros((30, 1)))
+    X = np.eye(4, dtype=np.uint8)[codes]
+    Y = np.ones((30, 1), np.uint8)
+    for rows, warned in ((X, 0), (X[..., [0, 2, 1, 3]], 1), (random_sequences(30), 0)):
+        danq.warn_of_base_order("data", split_of(rows, Y))
+        printed = capsys.readouterr().out
+        assert printed.count("A, C, G, T in place of A, G, C, T") == warned
+
+
+def test_a_run_of_another_backend_is_not_gone_on_with(runs, capsys):
+    copy_run(runs["kmer"][0], "run", backend="torch")
+    flags = [*runs["kmer"][2], "--out-dir", "run"]
+    check_one_line(capsys, "its backend was torch, now", superq.main, flags)
+
+
+# ---- faults: nothing is harmed
+
+
+def test_output_goes_through_links_and_to_standard_output(runs):
+    write_fasta()
+    Path("target.tsv").write_text("old")
+    Path("link.tsv").symlink_to("target.tsv")
+    danq.main(predict_flags(runs, "--output", "link.tsv"))
+    table = Path("target.tsv").read_text()
+    assert Path("link.tsv").is_symlink()
+    assert table.startswith("record\tstart\tend\t")
+    Path("stdout").symlink_to("/dev/stdout")
+    for name in ("-", "stdout"):
+        flags = predict_flags(runs, "--output", name)
+        process = start_python(HERE / "danq.py", *flags)
+        printed, error = process.communicate()
+        assert printed == table
+        assert error.endswith(f"7 bins -> {name}\n")
+    assert Path("stdout").is_symlink()
+
+
+def test_what_is_no_file_is_not_replaced(runs, capsys):
+    write_fasta()
+    os.mkfifo("pipe")
+    for name in ("pipe", "/dev/null", "."):
+        flags = predict_flags(runs, "--output", name)
+        check_one_line(capsys, "is a folder or a device", danq.main, flags)
+    assert Path("pipe").is_fifo()
+
+
+def test_an_output_that_would_overwrite_its_input_is_refused(runs, capsys):
+    write_fasta()
+    shutil.copytree(runs["danq"][0], "run")
+    Path("same.fa").symlink_to("x.fa")
+    before = Path("x.fa").read_text()
+    for name in ("x.fa", "same.fa", "run/metrics.csv"):
+        flags = ["--predict", "x.fa", "--out-dir", "run", "--output", name]
+        check_one_line(capsys, f"--output {name} would overwrite", danq.main, flags)
+    assert Path("x.fa").read_text() == before
+
+
+def test_leftovers_are_removed_where_their_process_is_gone():
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    node = os.uname().nodename
+    names = {
+        f".p.tmp-{node}-{gone.pid}.tsv": False,
+        f".p.tmp-{node}-{os.getpid()}.tsv": True,  # in use
+        f".p.tmp-elsewhere-{gone.pid}.tsv": True,  # nobody here can tell
+    }
+    for name in names:
+        Path(name).touch()
+    with danq.locked(Path()):
+        pass
+    assert {name: Path(name).exists() for name in names} == names
+
+
+def test_a_loss_that_is_nan_without_validation_keeps_the_last_good_epoch(
+    capsys, monkeypatch
+):
+    write_data()
+    flags = [*SMALL, *FOREST, "--paper", "--data-dir", ".", "--epochs", "3"]
+    monkeypatch.setattr(superq, "PAPER_RATE", 1e38)
+    says = "diverged in its first epoch"
+    check_one_line(capsys, says, superq.main, flags)
+    flags.append("--restart")
+    rate = keras.optimizers.schedules.PiecewiseConstantDecay([5], [1e-3, 1e38])
+    monkeypatch.setattr(superq, "PAPER_RATE", rate)
+    superq.main(flags)
+    assert "it diverged, loss" in capsys.readouterr().out
+    training = read_json("runs/superq-paper/summary.json")["training"]
+    assert (training["best_epoch"], training["epochs"]) == (2, 3)
+
+
+# ---- faults: what is said is true
+
+
+def test_a_file_system_without_locks_is_warned_of(capsys, monkeypatch):
+    def lockf(file, how):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(danq.fcntl, "lockf", lockf)
+    with danq.locked(Path("folder"), wait=True):
+        assert "folder cannot be locked (Function not" in capsys.readouterr().out
+
+
+def test_too_little_memory_is_no_damage(capsys, monkeypatch):
+    def loadmat(*args, **options):
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    write_data()
+    monkeypatch.setattr(scipy.io, "loadmat", loadmat)
+    says = "valid.mat: not enough memory to read it .Unable to allocate 9 GiB"
+    check_one_line(capsys, says, danq.main, ["--data-dir", "."])
+
+
+def test_a_fault_of_ours_is_not_taken_for_one_of_the_file(monkeypatch):
+    def pack_array(*args):
+        raise AttributeError("ours")
+
+    write_data()
+    monkeypatch.setattr(danq, "pack_array", pack_array)
+    for name in ("train", "valid"):
+        with pytest.raises(AttributeError, match="ours"):
+            danq.load_split(".", name, "packed")
+
+
+def test_sparse_labels_are_read(capsys):
+    X, Y = random_data()
+    arrays = {
+        "validxdata": X.transpose(0, 2, 1),
+        "validdata": scipy.sparse.csc_matrix(Y),
+    }
+    scipy.io.savemat("valid.mat", arrays)
+    split = danq.load_split(".", "valid", "packed")
+    np.testing.assert_array_equal(split.labels(), Y)
+    arrays["validdata"] = scipy.sparse.csc_matrix(Y * 2.5)
+    scipy.io.savemat("valid.mat", arrays)
+    says = "must hold 0 and 1 only, not 2.5"
+    check_one_line(capsys, says, danq.load_split, ".", "valid", "packed")
+
+
+LABELS = "column\tassay\tname\n0\tTF\tCTCF\n1\tTF\tMYC\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("\ufeff" + LABELS + "\n\n", None),
+        (LABELS.replace("\n", "\r\n"), None),
+        ("no header\n" + LABELS, 1),
+        (LABELS.replace("MYC", "MYC\tmore"), 3),
+        (LABELS.replace("0\tTF", "1\tTF"), 2),
+        (LABELS[:23], 2),
+        (LABELS + "2\tTF\tMAX\n", 4),
+    ],
+)
+def test_the_first_wrong_line_of_labels_is_named(capsys, text, line):
+    Path("labels.tsv").write_bytes(text.encode())
+    if line is None:
+        expected = [(0, "TF", "CTCF"), (1, "TF", "MYC")]
+        assert danq.load_labels(".", 2) == expected
+    else:
+        check_one_line(capsys, f"labels.tsv, line {line}:", danq.load_labels, ".", 2)
+
+
+def test_label_names_are_unique_whatever_they_are():
+    names = ["CTCF", "CTCF", "CTCF|0", "CTCF|1", "MYC"]
+    labels = danq.unique_labels([(i, "TF", name) for i, name in enumerate(names)])
+    unique = [name for _, _, name in labels]
+    assert unique == ["CTCF|0|0", "CTCF|1|1", "CTCF|0", "CTCF|1", "MYC"]
+
+
+def test_names_in_figures_are_text(runs):
+    write_fasta(name="g$x^$y")
+    danq.main(predict_flags(runs, "--plot", "p.png"))
+    assert "base of g$x^$y;" in Path("p.svg").read_text()
+
+
+def wait_for(path, process):
+    while not Path(path).exists() and process.poll() is None:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_stopped_training_says_where_it_goes_on(runs, number, code):
+    flags = [*runs["danq"][2], "--out-dir", "danq", "--epochs", "500"]
+    process = start_python(HERE / "danq.py", *flags, "--patience", "500")
+    wait_for("danq/checkpoint.npz", process)
+    process.send_signal(number)
+    _, error = process.communicate()
+    assert process.returncode == code
+    says = r"danq.py: interrupted; the same command goes on after step \d of epoch \d+"
+    assert re.fullmatch(says, error.splitlines()[-1])
+    assert "Traceback" not in error
+
+
+def test_a_stopped_annotation_leaves_no_temporary_file(runs):
+    Path("x.fa").write_text(">chr\n" + "GATTACA" * 300_000)
+    process = start_python(HERE / "danq.py", *predict_flags(runs))
+    while not list(Path().glob(".*.tmp-*")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 143
+    assert os.listdir() == ["x.fa"]
+
+
+def test_a_pipe_is_not_read_twice(capsys):
+    write_data()
+    os.mkfifo("x.fa")
+    flags = [*SMALL, "--data-dir", ".", "--unlabelled", "x.fa"]
+    check_one_line(capsys, "is read twice: give a file, not a pipe", superq.main, flags)
+
+
+def test_motifs_look_for_moved_data_where_they_are_told(runs, data_dir, capsys):
+    copy_run(runs["danq"][0], "run", data_dir="/nowhere")
+    flags = ["--motifs", "m.meme", "--out-dir", "run"]
+    check_one_line(capsys, "/nowhere/test.mat is missing", danq.main, flags)
+    danq.main([*flags, "--data-dir", str(data_dir)])
+    assert Path("m.meme").is_file()
+
+
+def test_the_content_of_data_decides_not_their_date_or_folder(capsys):
+    flags = [*SMALL, *FOREST, "--features", "kmer"]
+    Path("data").mkdir()
+    with contextlib.chdir("data"):
+        write_data()
+    superq.main(flags)
+    os.utime("data/train.mat", (1, 1))
+    superq.main(flags)
+    shutil.copytree("data", "copy")
+    superq.main([*flags, "--data-dir", "copy"])
+    assert capsys.readouterr().out.count("finished already") == 2
+    with contextlib.chdir("data"):
+        Path("labels.tsv").write_text(
+            "column\tassay\tname\n" + "".join(f"{i}\tTF\tf{i}\n" for i in range(9))
+        )
+    says = "runs/kmer: labels.tsv is not what it began with"
+    check_one_line(capsys, says, superq.main, flags)
+    os.remove("data/labels.tsv")
+    with contextlib.chdir("data"):
+        write_v5("valid", *random_data(seed=9))
+    says = "runs/kmer: valid.mat is not what it began with"
+    check_one_line(capsys, says, superq.main, flags)
+
+
+def test_a_command_that_failed_before_it_began_binds_nothing(capsys):
+    write_data()
+    flags = [*SMALL, *FOREST, "--data-dir", ".", "--epochs", "1"]
+    for wrong, says in (
+        (["--unlabelled", "x.fa"], "x.fa: No such file"),
+        (["--unlabelled", "train.mat", "--unlabelled-limit", "0"], "at least 1"),
+    ):
+        check_one_line(capsys, says, superq.main, [*flags, *wrong])
+    superq.main(flags)
+    assert Path("runs/superq/summary.json").is_file()
+
+
+def test_other_code_is_warned_of_and_nothing_more(runs, capsys):
+    copy_run(runs["kmer"][0], "run")
+    record = read_json("run/args.json")
+    Path("run/args.json").write_text(json.dumps(record | {"code": "other"}))
+    superq.main([*runs["kmer"][2], "--out-dir", "run"])
+    printed = capsys.readouterr().out
+    assert "run was begun by another version of the code" in printed
+    assert "finished already" in printed
+
+
+def test_scores_on_other_data_have_a_place_of_their_own(runs, data_dir, capsys):
+    shutil.copytree(runs["kmer"][0], "run")
+    for folder in ("a/mouse", "b/mouse"):
+        shutil.copytree(data_dir, folder)
+    flags = ["--out-dir", "run", "--limit", "20", "--test-data"]
+    superq.main([*flags, "a/mouse"])
+    says = "test-mouse holds the scores of another run or other data"
+    check_one_line(capsys, says, superq.main, [*flags, "b/mouse"])
+    superq.main([*flags, "b/mouse", "--output", "second"])
+    assert Path("second/metrics.csv").is_file()
+    superq.main(["--compare", "run/test-mouse"])
+    assert Path("comparison.md").is_file(), "beside the run, not in it"
+
+
+def test_the_place_for_scores_is_tried_before_scoring(runs, data_dir, capsys):
+    def score(rows):
+        pytest.fail("it was scored first")
+
+    Path("file").touch()
+    flags = ["--test-data", str(data_dir), "--out-dir", str(runs["danq"][0])]
+    args = danq.parse_args([*flags, "--output", "file/x"])
+    check_one_line(capsys, "file/x: Not a directory", danq.score_elsewhere, args, score)
+
+
+def test_runs_are_told_apart_by_settings_in_tables_and_curves(runs, capsys):
+    kmer = runs["kmer"][0]
+    copy_run(kmer, "a", seed=1)
+    copy_run(kmer, "b", seed=2)
+    copy_run(kmer, "c", forest_trees=10)
+    Path("nothing").mkdir()
+    folders = [str(runs["danq"][0]), "a", "b", "c", "nothing"]
+    superq.main(["--compare", *folders, "--output", "-"])
+    table = capsys.readouterr().out
+    for row in ("k-mers -> forest [a] (2 seeds) |", "k-mers -> forest [c] |"):
+        assert f"| {row}" in table
+    against = re.findall(r"(?m)^\| DanQ \| (.*?) \|", table)
+    assert against == ["0", "k-mers -> forest [a]", "k-mers -> forest [c]"] or (
+        against[-2:] == ["k-mers -> forest [a]", "k-mers -> forest [c]"]
+    )
+    assert "Without a result: nothing" in table
+    superq.main(["--curve", *folders[1:4], "--output", "curve"])
+    curve = Path("curve.md").read_text()
+    assert "| k-mers -> forest [a] | 0." in curve
+    assert "| k-mers -> forest [c] | 0." in curve
+
+
+def test_output_names_are_heeded(runs, capsys):
+    write_fasta()
+    danq.main(predict_flags(runs, "--output", "x.tsv.gz"))
+    with gzip.open("x.tsv.gz", "rt") as file:
+        assert next(file).startswith("record\tstart")
+    says = "--limit is of data files: not with --predict"
+    check_one_line(capsys, says, danq.main, predict_flags(runs, "--limit", "5"))
+
+
+def test_run_all_goes_on_after_a_fault_and_prints_commands_that_work(tmp_path):
+    """With a python that writes down how it is called; --paper ends with a fault."""
+    shutil.copy(HERE / "run_all.sh", ".")
+    Path("requirements.txt").write_text("nothing")
+    Path(".venv/bin").mkdir(parents=True)
+    Path(".venv/installed.txt").write_text("nothing")
+    Path("data").mkdir()
+    Path(".venv/bin/python").write_text(
+        '#!/bin/bash\nprintf "%s\\n" "$*" >> calls\n'
+        'case "$*" in *--paper*) exit 2;; esac\n'
+        'while (( $# )); do if [[ $1 == --out-dir ]]; then mkdir -p "$2"; '
+        'touch "$2/summary.json"; fi; shift; done\n'
+    )
+    Path(".venv/bin/python").chmod(0o755)
+    settings = {
+        "DATA": "data",
+        "RUNS": "my runs",
+        "CPU": "1",
+        "SUPERQ_FLAGS": "--epochs 6 --forest-trees 500 --forest-leaf=30",
+        "KERAS_BACKEND": "tensorflow",
+    }
+    run = subprocess.run(
+        ["bash", "run_all.sh"],
+        capture_output=True,
+        text=True,
+        env=os.environ | settings,
+    )
+    assert run.returncode == 0, run.stderr
+    calls = Path("calls").read_text().splitlines()
+    for features in ("kmer", "untrained", "pca"):
+        call = next(call for call in calls if f"--features {features}" in call)
+        assert call.endswith("--forest-trees 500 --forest-leaf=30")
+    assert "without a result (see above): my runs/superq-paper" in run.stdout
+    compared = next(call for call in calls if "--compare" in call)
+    assert "my runs/superq-paper" in compared
+    predict = next(line for line in run.stdout.splitlines() if "--predict" in line)
+    words = shlex.split(predict.removeprefix("|"))
+    assert words[words.index("--out-dir") + 1] == "my runs/superq"
 
 
 # ---- documents
