@@ -9,6 +9,8 @@
                                          -> runs/danq/test-mouse/
     python danq.py --predict seqs.fa     annotate your own sequences with runs/danq
                                          -> predictions.tsv
+    python danq.py --make-data mine --genome genome.fa --tracks tracks.tsv
+                                         DeepSEA's files from your own peaks
     python danq.py --make-demo-data demo     a small SIMULATED data set, in
                                              DeepSEA's layouts
 
@@ -23,6 +25,7 @@ to the same end to the bit.
 """
 
 import argparse
+import collections
 import contextlib
 import csv
 import dataclasses
@@ -30,6 +33,7 @@ import errno
 import fcntl
 import gzip
 import hashlib
+import io
 import itertools
 import json
 import math
@@ -38,10 +42,12 @@ import platform
 import re
 import resource
 import shlex
+import shutil
 import signal
 import sys
 import time
 import zlib
+from array import array as compact_list
 from pathlib import Path
 
 import h5py
@@ -523,6 +529,16 @@ def main(argv=None):
     out_dir = Path(args.out_dir)
     if args.make_demo_data:
         make_demo_data(args.make_demo_data, args.limit or 4000, args.seed)
+    elif args.make_data:
+        make_data(
+            args.make_data,
+            args.genome,
+            args.tracks,
+            args.valid,
+            args.test,
+            args.bins,
+            args.min_signal,
+        )
     elif args.motifs:
         write_motifs(args, "danq.py")
     elif args.predict:
@@ -703,12 +719,52 @@ def parse_args(argv=None):
         default=PATIENCE,
         help="epochs without a better validation loss (%(default)s)",
     )
-    groups["data"].add_argument(
+    data = groups["data"].add_argument
+    data(
         "--make-demo-data",
         metavar="DIR",
         help="write SIMULATED data, --limit windows (4,000), and exit",
     )
-    return parser.parse_args(argv)
+    data(
+        "--make-data",
+        metavar="DIR",
+        help="write DeepSEA's files from --genome and --tracks, and exit",
+    )
+    data("--genome", metavar="FASTA", help="for --make-data; plain or gzip")
+    data(
+        "--tracks",
+        metavar="TSV",
+        help="for --make-data: columns assay, name, file (tabs); a file is a BED, "
+        "narrowPeak or broadPeak, plain or gzip, its path relative to the table",
+    )
+    data(
+        "--bins",
+        choices=RULES,
+        help="keep bins with a TF label (tf, the default where there is one), with any "
+        "label (any), or every bin (all)",
+    )
+    data(
+        "--min-signal",
+        type=float,
+        metavar="S",
+        help="leave out peaks with less than S in column 7",
+    )
+    data(
+        "--valid",
+        nargs="+",
+        metavar="REGION",
+        help="for validation (DeepSEA's chr7:30508751-35296850), counted as browsers "
+        "do: chr7:1-1000 is the first 1,000 bases, chr7:1001- all after them, chr7 "
+        "all; rounded to bins of 200",
+    )
+    data("--test", nargs="+", metavar="REGION", help="for testing (chr8 chr9)")
+    args = parser.parse_args(argv)
+    if args.make_data and not (args.genome and args.tracks):
+        raise BadInput("--make-data needs --genome FASTA and --tracks TSV")
+    for name in ("genome", "tracks", "bins", "min_signal", "valid", "test"):
+        if getattr(args, name) is not None and not args.make_data:
+            raise BadInput(f"--{name.replace('_', '-')} needs --make-data DIR")
+    return args
 
 
 def shared_arguments(doc, out_dir, epochs, batch_size):
@@ -736,7 +792,7 @@ def shared_arguments(doc, out_dir, epochs, batch_size):
         "--limit",
         type=positive,
         metavar="N",
-        help="take the first N windows of each split",
+        help="take N windows of each split, at random, always the same",
     )
     data("--restart", action="store_true", help="discard the run in --out-dir")
 
@@ -1784,7 +1840,7 @@ def unique_labels(rows):
 
 
 def load_split(data_dir, name, folder, limit=None):
-    """The Split `name` of data_dir, its first `limit` windows.
+    """The Split `name` of data_dir, or `limit` of its windows at random.
 
     It is a packed copy below `folder`, made where the source is new. BadInput where
     that is missing, broken, misshapen or not 0/1.
@@ -1799,20 +1855,52 @@ def load_split(data_dir, name, folder, limit=None):
     # Copies of data folders of the same name must not meet.
     home = os.path.realpath(data_dir)
     copy = f"{Path(home).name}-{hashlib.sha256(home.encode()).hexdigest()[:8]}"
-    if limit:
-        copy += f"-first{limit}"
     target = Path(folder) / copy
     files = [target / f"{name}{end}" for end in (".json", "_X.npy", "_Y.npy")]
     source = f"{os.path.realpath(path)}, {file_state(path)}"
     # The usual case, and it needs no lock: the copy is there.
     split = open_packed(files, source)
-    if split:
+    if split is None:
+        with locked(target, wait=True):
+            split = open_packed(files, source)  # another process may have made it
+            if split is None:
+                split = pack_split(path, name, files, source)
+    return some_windows(split, limit)
+
+
+def some_windows(split, limit):
+    """A Split of `limit` windows at random, with their other strands.
+
+    The same ones for every script and seed, and those of a smaller limit among those
+    of a larger one: the first of one permutation. They stay in the file's order.
+    """
+    if not limit or limit >= split.windows:
         return split
-    with locked(target, wait=True):
-        split = open_packed(files, source)  # another process may have made it
-        if split:
-            return split
-        return pack_split(path, name, files, source, limit)
+    shuffled = np.random.default_rng(0).permutation(split.windows)
+    rows = np.sort(shuffled[:limit])
+    if split.strands:
+        rows = np.concatenate([rows, split.windows + rows])
+    return dataclasses.replace(
+        split, X=Rows(split.X, rows), Y=Rows(split.Y, rows), windows=limit
+    )
+
+
+class Rows:
+    """Some rows of an array, which are read when they are asked for.
+
+    Example: Rows(X, [2, 5, 7])[1:] is X[[5, 7]].
+    """
+
+    def __init__(self, array, rows):
+        self.array = array
+        self.rows = rows
+        self.shape = (len(rows), *array.shape[1:])
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.array[self.rows[index]]
 
 
 def content_hash(*arrays):
@@ -1841,14 +1929,11 @@ def open_packed(files, source):
         X = np.load(bases, mmap_mode="r")
         Y = np.load(labels, mmap_mode="r")
         if is_current and len(X) == len(Y):
-            rows = facts["windows"]
-            if facts["strands"]:
-                rows *= 2
-            return Split(X[:rows], Y[:rows], **facts)
+            return Split(X, Y, **facts)
     return None
 
 
-def pack_split(path, name, files, source, limit):
+def pack_split(path, name, files, source):
     """Pack one .mat into two .npy files, and a note that is written last."""
     note, bases, labels = files
     # Without its note the old copy counts as not made.
@@ -1862,17 +1947,13 @@ def pack_split(path, name, files, source, limit):
     ):
         check_layout(path, keys, X, Y)
         n_labels, n = Y.shape
-        ranges = [(0, n)]
-        if limit and limit < n // 2:
-            # Windows 0..limit, and their other strands in the second half.
-            ranges = [(0, limit), (n // 2, n // 2 + limit)]
-        pack_array(X, ranges, new_bases, f"{path}: {keys[0]}")
-        pack_array(Y, ranges, new_labels, f"{path}: {keys[1]}")
+        pack_array(X, new_bases, f"{path}: {keys[0]}")
+        pack_array(Y, new_labels, f"{path}: {keys[1]}")
     X = np.load(bases, mmap_mode="r")
     Y = np.load(labels, mmap_mode="r")
     # DeepSEA's files hold both strands, but nothing in them says so.
     strands = have_strands(X, Y)
-    windows = len(X) // 2 if strands else min(n, limit or n)
+    windows = n // 2 if strands else n
     facts = {
         "source": source,
         "format": PACKED_FORMAT,
@@ -1883,7 +1964,7 @@ def pack_split(path, name, files, source, limit):
         "simulated": simulated,
     }
     write_json(note, facts)
-    print(f"packed {path}: {len(X):,} of {n:,} sequences -> {note.parent}")
+    print(f"packed {path}: {n:,} sequences -> {note.parent}")
     return open_packed(files, source)
 
 
@@ -1954,35 +2035,31 @@ def check_layout(path, keys, X, Y=None):
             )
 
 
-def pack_array(source, ranges, path, where):
-    """Stream sequences of source, (1000, 4, N) or (K, N), to a packed .npy (n, bytes).
+def pack_array(source, path, where):
+    """Stream the sequences of source, (1000, 4, N) or (K, N), to a .npy (N, bytes).
 
-    ranges : [(first, last)] of the sequences
     where : what an error calls the source
     A tile is read at a time: whole HDF5 chunks, so that each is decompressed once, and
     as many as fit in TILE bytes.
     """
     height = source.shape[0]  # 1000 or K
     bits = math.prod(source.shape[1:-1])  # of a sequence in each of these: 4 or 1
-    n = sum(last - first for first, last in ranges)
+    n = source.shape[-1]
     # An .npy of zeros, and its bytes on the disk.
     np.lib.format.open_memmap(path, "w+", np.uint8, (n, math.ceil(height * bits / 8)))
     claim(path, os.path.getsize(path))
 
     # Tile by tile, down a column of tiles and then to the next one.
     rows, columns = tile_shape(source, height, bits)
-    done = 0
     bar = progress(n)
-    for first, last in ranges:
-        for column in range(first, last, columns):
-            stop = min(column + columns, last)
-            for row in range(0, height, rows):
-                with file_faults(where, COPY_AGAIN, (OSError, RuntimeError)):
-                    tile = source[row : row + rows, ..., column:stop]
-                tile = as_bits(tile, where, row, column)
-                add_bits(path, done, row * bits, tile.reshape(-1, stop - column))
-            done += stop - column
-            bar.update(done)
+    for column in range(0, n, columns):
+        stop = min(column + columns, n)
+        for row in range(0, height, rows):
+            with file_faults(where, COPY_AGAIN, (OSError, RuntimeError)):
+                tile = source[row : row + rows, ..., column:stop]
+            tile = as_bits(tile, where, row, column)
+            add_bits(path, column, row * bits, tile.reshape(-1, stop - column))
+        bar.update(stop)
 
 
 def tile_shape(source, height, bits):
@@ -2299,6 +2376,669 @@ def letters_to_onehot(windows, path):
     return X
 
 
+# ---- data from peaks and a genome
+
+FLANK = (LENGTH // BIN - 1) // 2  # bins of a window on each side of its own: 2
+RULES = ("tf", "any", "all")
+DEEPSEA_REGIONS = {"valid": ["chr7:30508751-35296850"], "test": ["chr8", "chr9"]}
+UNKNOWN = 4  # code of N and all letters that mean several bases
+NOT_DNA = 255
+WINDOWS = 4096  # written at a time: 16 MB as one-hot
+# MATLAB v5 would allow 2 GB, but is written and read as a whole: four times its size
+# in memory. Larger arrays become v7.3, which is read in tiles.
+V5_BYTES = 128 << 20
+
+
+@dataclasses.dataclass
+class Chromosome:
+    """A record of the genome, on the grid of its whole 200-bp bins, n of them.
+
+    has_n : (n,) bool, the bin holds a letter other than A, C, G, T
+    owner : (n,) int8, the split of the bin, as a number in SPLITS: train, valid, test
+    kept : the bins that become windows, in their order
+    peaks : file of its peaks, rows of uint32: label, start, end
+    """
+
+    name: str
+    length: int
+    has_n: np.ndarray
+    owner: np.ndarray
+    kept: np.ndarray = None
+    peaks: Path = None
+
+    def kept_for(self, split):
+        owners = self.owner[self.kept]
+        return self.kept[owners == SPLITS.index(split)]
+
+
+def make_data(
+    folder, genome, tracks, valid=None, test=None, bins=None, min_signal=None
+):
+    """Write data in DeepSEA's layouts to a new folder.
+
+    A 200-bp bin has a label where more than 100 of its bases lie in the union of the
+    label's peaks. A window is a bin and 400 bases on each side, without an N.
+
+    genome : FASTA;  tracks : table of assay, name, file;  min_signal : of column 7
+    valid, test : lists of regions, as chr7:30508751-35296850; all else trains
+    bins : those to keep: "tf", with a TF label (Zhou & Troyanskaya 2015), "any", "all"
+    """
+    started = time.time()
+    folder = Path(folder)
+    if os.path.lexists(folder):
+        raise BadInput(f"{folder} exists already: name a new one for --make-data")
+    labels = read_tracks(Path(tracks))
+    rule = choose_rule(bins, labels)
+    with new_folder(folder) as temporary:
+        print(f"[1/3] genome: {genome}")
+        chromosomes = read_genome(genome)
+        given = {"valid": valid, "test": test}
+        regions = assign_regions(chromosomes, given, genome)
+        print(f"[2/3] peaks: {len(labels)} labels of {tracks}")
+        peak_folder = temporary / "peaks"
+        left_out = sort_peaks(labels, chromosomes, min_signal, peak_folder)
+        for chromosome in chromosomes.values():
+            keep_bins(chromosome, labels, rule)
+        check_regions(regions, chromosomes)
+        total = sum(len(chromosome.kept) for chromosome in chromosomes.values())
+        print(f"[3/3] windows: {total:,} x {len(labels)} labels, both strands")
+        write_labels(temporary, labels)
+        write_beds(temporary, chromosomes)
+        positives = write_windows(temporary, genome, chromosomes, len(labels))
+        shutil.rmtree(peak_folder)
+    print_kept(chromosomes, labels, positives)
+    print_left_out(left_out)
+    print(f"-> {folder} ({time.time() - started:.0f} s)")
+
+
+@contextlib.contextmanager
+def new_folder(folder):
+    """Yield a hidden folder, which becomes `folder` when all went well."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    # A run that was killed may have left it: then it is taken over. One that still
+    # goes on holds its lock.
+    with locked(temporary):
+        try:
+            yield temporary
+            (temporary / ".lock").unlink()
+            os.replace(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def choose_rule(rule, labels):
+    """The rule that keeps bins; by default DeepSEA's, where there is a TF label."""
+    has_tf = any(is_tf(label) for label in labels)
+    if rule is None:
+        return "tf" if has_tf else "any"
+    if rule not in RULES:
+        raise BadInput(f"--bins: must be one of {', '.join(RULES)}, is {rule}")
+    if rule == "tf" and not has_tf:
+        raise BadInput("--bins tf: no label has the assay TF: give --bins any")
+    return rule
+
+
+def is_tf(label):
+    return label[0].upper() == "TF"
+
+
+def text_lines(path):
+    """Yield (number, line) of a text file, plain or gzip, from line 1 on."""
+    with unzipped(path) as file:
+        # It takes \n, \r\n and \r for the end of a line, and drops a byte-order mark.
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace")
+        for number, line in enumerate(text, 1):
+            yield number, line.rstrip("\n")
+
+
+def read_tracks(path):
+    """The labels [(assay, name, peak file)] of a table; files relative to it."""
+    labels = []
+    line_of = {}  # of a name
+    header = None
+    for number, line in text_lines(path):
+        if not line.strip():
+            continue
+        columns = line.split("\t")
+        if header is None:
+            header = columns
+            if header != ["assay", "name", "file"]:
+                raise BadInput(
+                    f"{path}:{number}: the header must be assay, name, file, "
+                    "with tabs between"
+                )
+            continue
+        fault = fault_of_track(columns, line_of, path.parent)
+        if fault:
+            raise BadInput(f"{path}:{number}: {fault}")
+        assay, name, file = columns
+        line_of[name] = number
+        labels.append((assay, name, path.parent / file))
+    if not labels:
+        raise BadInput(f"{path} names no track: give assay, name, file in a line")
+    return labels
+
+
+def fault_of_track(columns, line_of, folder):
+    """What is wrong with a line of the table of tracks, or None."""
+    if len(columns) != 3 or not all(columns):
+        return "must hold assay, name and file, with tabs between"
+    _, name, file = columns
+    if name in line_of:
+        return f"the name {name} stands in line {line_of[name]}, too: rename one"
+    if not (folder / file).is_file():
+        return f"there is no file {folder / file}"
+    return None
+
+
+def plain_name(name):
+    """One name for what UCSC calls chr1, chrM and Ensembl 1, MT: 1, MT."""
+    if name[:3].lower() == "chr":
+        name = name[3:]
+    return "MT" if name == "M" else name
+
+
+def code_table():
+    """For bytes.translate: letters of either case -> index in BASES, or UNKNOWN."""
+    table = bytearray([NOT_DNA]) * 256
+    for entry in IUPAC.split():
+        letter, _, bases = entry.partition(":")
+        code = UNKNOWN
+        if len(bases) == 1:
+            code = BASES.index(bases)
+        table[ord(letter)] = code
+        table[ord(letter.lower())] = code
+    return bytes(table)
+
+
+def genome_records(path):
+    """Yield (name, codes) of each record of a genome, one in memory at a time.
+
+    codes : (length,) uint8, 0 to 3 for A, G, C, T, UNKNOWN for N and its like
+    """
+    table = code_table()
+    name = None
+    for name, letters in fasta_records(path, table):
+        if NOT_DNA in letters:
+            raise BadInput(what_is_not_dna(path, table))
+        yield name, np.frombuffer(letters, np.uint8)
+        # The loop binds `letters` anew only when the next record has been read:
+        # without this, two are in memory.
+        del letters
+    if name is None:
+        raise BadInput(f"{path} holds no sequence")
+
+
+def what_is_not_dna(path, table):
+    """Find the line again: counting lines in all files would cost time."""
+    for number, line in text_lines(path):
+        if not line.startswith(">"):
+            for letter in line.replace(" ", "").replace("\t", ""):
+                if table[min(ord(letter), 255)] == NOT_DNA:
+                    return f"{path}:{number}: {letter!r} is not DNA: a protein FASTA?"
+    return f"{path}: not DNA"
+
+
+def read_genome(path):
+    """The chromosomes {plain name: Chromosome} of a FASTA file, in its order."""
+    chromosomes = {}
+    bar = progress(None, "record")
+    for name, codes in genome_records(path):
+        key = plain_name(name)
+        if key in chromosomes:
+            first = chromosomes[key].name
+            raise BadInput(
+                f"{path}: records {first} and {name} are one chromosome: leave one out"
+            )
+        n = len(codes) // BIN  # a last, shorter bin is in no window
+        has_n = codes[: n * BIN].reshape(n, BIN).max(axis=1) >= UNKNOWN
+        owner = np.zeros(n, np.int8)
+        chromosomes[key] = Chromosome(name, len(codes), has_n, owner)
+        bar.update(len(chromosomes))
+        # The loop binds `codes` anew only when the next record has been read: without
+        # this, two are in memory.
+        del codes
+    bar.update(len(chromosomes), finalize=True)
+    return chromosomes
+
+
+def assign_regions(chromosomes, given, genome):
+    """Give the bins of valid's and test's regions to them.
+
+    given : {split: list of regions, or None for DeepSEA's}
+    Returns [(split, region, Chromosome, first bin, last bin + 1)].
+    """
+    found = []
+    for split, regions in given.items():
+        number = SPLITS.index(split)
+        for region in regions or DEEPSEA_REGIONS[split]:
+            where = f"--{split} {region}"
+            chromosome, first, last = find_region(region, chromosomes, where, genome)
+            owner = chromosome.owner[first:last]
+            if not np.isin(owner, (0, number)).all():
+                raise BadInput(f"{where} overlaps --valid: give a base to one split")
+            owner[:] = number
+            found.append((split, region, chromosome, first, last))
+    return found
+
+
+def find_region(region, chromosomes, where, genome):
+    """The Chromosome and bins first..last - 1 of a region: NAME, NAME:START-END.
+
+    Browsers count from 1, END included. The borders go to the nearest bin border, so
+    that they mean the same to those who count from 0:
+        chr7:50000-54000 -> 49,999 to 54,000 from 0, end excluded
+        49,999 / 200 = 249.995 -> 250; 54,000 / 200 = 270 -> bins 250 to 269
+    """
+    name, start, end = region, "", ""
+    # Browsers write chr7:30,508,751-35,296,850, and a name may hold a colon itself.
+    match = re.fullmatch(r"(.+):([\d,]+)-([\d,]*)", region)
+    if match and plain_name(region) not in chromosomes:
+        name, start, end = match.groups()
+    chromosome = chromosomes.get(plain_name(name))
+    if chromosome is None:
+        raise BadInput(
+            f"{where}: {genome} has no {name}: give --valid and --test "
+            "as chr7:30508751-35296850, chr7:30508751- or chr7"
+        )
+    start = int(start.replace(",", "") or 1)
+    end = int(end.replace(",", "") or chromosome.length)
+    end = min(end, chromosome.length)
+    first = (start - 1 + BIN // 2) // BIN
+    last = (end + BIN // 2) // BIN
+    if first >= min(last, len(chromosome.owner)):
+        raise BadInput(
+            f"{where} matches nothing: {chromosome.name} has {chromosome.length:,} "
+            f"bases, in bins of {BIN}"
+        )
+    return chromosome, first, last
+
+
+def check_regions(regions, chromosomes):
+    """BadInput where a region, or the rest for training, holds no window."""
+    for split, region, chromosome, first, last in regions:
+        kept = chromosome.kept
+        if not ((kept >= first) & (kept < last)).any():
+            raise BadInput(f"--{split} {region} matches nothing: no bin in it is kept")
+    if not split_size(chromosomes, "train"):
+        raise BadInput("no bin is left to train: take less for --valid and --test")
+
+
+def split_size(chromosomes, split):
+    """Windows of a split, on one strand."""
+    total = 0
+    for chromosome in chromosomes.values():
+        total += len(chromosome.kept_for(split))
+    return total
+
+
+def sort_peaks(labels, chromosomes, min_signal, folder):
+    """Write the peaks of all labels to a file a chromosome, in the labels' order.
+
+    919 labels of 50,000 peaks take 550 MB: on disk, as they are needed one chromosome
+    at a time. Returns how many peaks were left out, {why: {what: count}}.
+    """
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    folder.mkdir()
+    # A file is called 0, 1, ...: a record's name may hold what a file's must not.
+    for number, chromosome in enumerate(chromosomes.values()):
+        chromosome.peaks = folder / str(number)
+        chromosome.peaks.touch()
+    left_out = {"signal": collections.Counter(), "name": collections.Counter()}
+    bar = progress(len(labels), "label")
+    for label, (_, _, path) in enumerate(labels):
+        peaks = read_peaks(path, chromosomes, min_signal, left_out)
+        for key, numbers in peaks.items():
+            pairs = np.array(numbers, np.uint32).reshape(-1, 2)
+            rows = np.insert(pairs, 0, label, axis=1)  # label, start, end
+            target = chromosomes[key].peaks
+            with file_faults(target, damage=()), open(target, "ab") as file:
+                file.write(rows.tobytes())
+        bar.update(label + 1)
+    return left_out
+
+
+def read_peaks(path, chromosomes, min_signal, left_out):
+    """The peaks of a file, {plain chromosome name: start, end, start, end, ...}.
+
+    Adds to the counts of left_out; BadInput where no peak is left.
+    """
+    # Python's own list of numbers would take four times the memory.
+    peaks = collections.defaultdict(lambda: compact_list("q"))
+    below = 0
+    missing = collections.Counter()
+    for number, line in text_lines(path):
+        if not line.strip() or line.startswith(("#", "track", "browser")):
+            continue
+        columns = line.split("\t")
+        if len(columns) == 1:
+            columns = line.split()  # BED allows blanks
+        fault = fault_of_peak(columns, min_signal)
+        if fault:
+            raise BadInput(f"{path}:{number}: {fault}")
+        end = int(columns[2])
+        key = plain_name(columns[0])
+        chromosome = chromosomes.get(key)
+        if chromosome is None:
+            missing[columns[0]] += 1
+        elif end > chromosome.length:
+            raise BadInput(
+                f"{path}:{number}: the peak ends at {end:,}, past the last base of "
+                f"{chromosome.name} ({chromosome.length:,}): another assembly?"
+            )
+        # not >=: "nan" is below, too
+        elif min_signal is not None and not float(columns[6]) >= min_signal:
+            below += 1
+        else:
+            peaks[key].extend((int(columns[1]), end))
+    if not peaks:
+        raise BadInput(f"{path}: {why_no_peak(missing, chromosomes, below)}")
+    if below:
+        left_out["signal"][min_signal] += below
+    left_out["name"].update(missing)
+    return peaks
+
+
+def fault_of_peak(columns, min_signal):
+    """What is wrong with a line of a peak file, or None."""
+    if len(columns) < 3:
+        return "not BED: a line has a chromosome, a start, an end, and tabs between"
+    start, end = columns[1:3]
+    # isdecimal is False for a minus, a point, an exponent and for nothing at all
+    if not (start.isdecimal() and end.isdecimal()):
+        return f"not BED: start {start!r}, end {end!r}: must be whole numbers from 0 on"
+    if int(start) > int(end):
+        return f"not BED: the peak starts at {start}, after its end, {end}"
+    if min_signal is None:
+        return None
+    if len(columns) < 7:
+        return f"has {len(columns)} columns: --min-signal reads the signal in column 7"
+    try:
+        float(columns[6])
+    except ValueError:
+        return f"column 7 must be a number for --min-signal, is {columns[6]!r}"
+    return None
+
+
+def why_no_peak(missing, chromosomes, below):
+    """Why nothing was left of a file: names that the genome lacks, or weak peaks."""
+    if not missing and not below:
+        return "holds no peak: leave this track out of the table"
+    if below:
+        return f"none of its peaks reaches --min-signal ({below:,} are below)"
+    genome = [chromosome.name for chromosome in chromosomes.values()]
+    return (
+        f"no peak is on a chromosome of the genome (here {shortened(missing)}; "
+        f"there {shortened(genome)}): another assembly?"
+    )
+
+
+def shortened(names, most=5):
+    """The first few of many names, in a line."""
+    names = list(names)
+    text = ", ".join(names[:most])
+    if len(names) > most:
+        text += f" and {len(names) - most:,} more"
+    return text
+
+
+def union(peaks):
+    """(starts, ends) of the stretches that peaks (n, 2) cover, in order, apart.
+
+    peaks     150-320  300-450  600-700
+    reach         320      450      700   the furthest end so far
+    first         yes       no      yes   starts after all ends before it
+    last           no      yes      yes   the next one is a first
+    stretches 150-450  600-700
+    """
+    peaks = peaks[np.argsort(peaks[:, 0])]
+    starts = peaks[:, 0]
+    reach = np.maximum.accumulate(peaks[:, 1])
+    first = np.append(True, starts[1:] > reach[:-1])
+    last = np.append(first[1:], True)
+    return starts[first], reach[last]
+
+
+def positive_bins(peaks):
+    """The bins that have more than 100 bases in the union of peaks (n, 2), in order.
+
+    Bases are counted from 0, ends are excluded.
+
+        stretch      150-450          600-700
+        touches      bins 0, 1, 2     bin 3
+        stretch of   0  0  0          1          an entry for each touch
+        step         0  1  2          0          along the stretch
+        covered      50 200 50        100        only bin 1 has more than 100
+    """
+    starts, ends = union(peaks)
+    first = starts // BIN
+    touched = (ends - 1) // BIN - first + 1
+    stretch = np.repeat(np.arange(len(starts)), touched)
+    before = np.cumsum(touched) - touched  # entries of the stretches before: 0, 3
+    step = np.arange(len(stretch)) - before[stretch]
+    bins = first[stretch] + step
+    left = np.maximum(starts[stretch], bins * BIN)
+    right = np.minimum(ends[stretch], (bins + 1) * BIN)
+    # Two stretches may touch one bin: their bases add up.
+    bins, which = np.unique(bins, return_inverse=True)
+    covered = np.bincount(which, right - left)
+    return bins[covered > BIN // 2]
+
+
+def labels_of_bins(chromosome):
+    """Yield (label, its bins) for each label that has a peak on a chromosome."""
+    rows = np.fromfile(chromosome.peaks, np.uint32).reshape(-1, 3)
+    # rows of label 0, then of label 1, ...: cut where a label's first one stands
+    labels, starts = np.unique(rows[:, 0], return_index=True)
+    # (of no rows np.split makes one part, of no label)
+    for label, part in zip(labels, np.split(rows, starts[1:]), strict=False):
+        bins = positive_bins(part[:, 1:].astype(np.int64))  # 0 - 1 must be -1
+        yield int(label), bins[bins < len(chromosome.owner)]
+
+
+def keep_bins(chromosome, labels, rule):
+    """Note the bins of a chromosome that become windows."""
+    n = len(chromosome.owner)
+    wanted = np.full(n, rule == "all")
+    if rule != "all":
+        for label, bins in labels_of_bins(chromosome):
+            if rule == "any" or is_tf(labels[label]):
+                wanted[bins] = True
+    width = 2 * FLANK + 1
+    if n < width:
+        chromosome.kept = np.zeros(0, int)
+        return
+    # Row i holds the five bins i..i + 4: the window in whose middle bin i + 2 lies.
+    windows = np.lib.stride_tricks.sliding_window_view
+    # No window reaches into another split: one owner for all five.
+    owners = windows(chromosome.owner, width)
+    one_split = owners.min(axis=1) == owners.max(axis=1)
+    has_n = windows(chromosome.has_n, width).any(axis=1)
+    middles = wanted[FLANK : n - FLANK]
+    chromosome.kept = FLANK + np.flatnonzero(one_split & ~has_n & middles)
+
+
+def label_bits(chromosome, n_labels):
+    """The labels of a chromosome's kept bins as bits, (kept, ceil(K / 8)) uint8."""
+    kept = chromosome.kept
+    # kept 2, 3, 6 -> row_of -1 -1 0 1 -1 -1 2
+    row_of = np.full(len(chromosome.owner), -1, np.int32)
+    row_of[kept] = np.arange(len(kept))
+    bits = np.zeros((len(kept), -(-n_labels // 8)), np.uint8)
+    for label, bins in labels_of_bins(chromosome):
+        rows = row_of[bins]
+        rows = rows[rows >= 0]
+        # As np.packbits: label 0 is the highest bit of the first byte, 128.
+        bits[rows, label // 8] |= np.uint8(128 >> label % 8)
+    return bits
+
+
+def write_labels(folder, labels):
+    with new_file(folder / "labels.tsv") as temporary:
+        with open(temporary, "w", encoding="utf-8") as file:
+            print("column", "assay", "name", sep="\t", file=file)
+            for column, (assay, name, _) in enumerate(labels):
+                print(column, assay, name, sep="\t", file=file)
+
+
+def write_beds(folder, chromosomes):
+    """train.bed, valid.bed, test.bed: the bin of each forward row, in its order."""
+    for split in SPLITS:
+        with new_file(folder / f"{split}.bed") as temporary:
+            with open(temporary, "w", encoding="utf-8") as file:
+                for chromosome in chromosomes.values():
+                    for start in chromosome.kept_for(split) * BIN:
+                        print(chromosome.name, start, start + BIN, sep="\t", file=file)
+
+
+def write_windows(folder, genome, chromosomes, n_labels):
+    """Write train.mat, valid.mat, test.mat; positives (split, label) on one strand."""
+    sizes = [split_size(chromosomes, split) for split in SPLITS]
+    positives = np.zeros((len(SPLITS), n_labels), int)
+    done = dict.fromkeys(SPLITS, 0)
+    bar = progress(sum(sizes), "window")
+    with contextlib.ExitStack() as stack:
+        files = {}
+        for split, n in zip(SPLITS, sizes, strict=True):
+            mat = new_mat(folder / f"{split}.mat", n, n_labels)
+            files[split] = stack.enter_context(mat)
+        for name, codes in genome_records(genome):
+            chromosome = chromosomes[plain_name(name)]
+            for split, bases, Y in window_blocks(chromosome, codes, n_labels):
+                write_rows(files[split], split, done[split], bases, Y)
+                positives[SPLITS.index(split)] += Y.sum(axis=0, dtype=int)
+                done[split] += len(Y)
+                bar.update(sum(done.values()))
+            del codes  # as in read_genome
+    # Only now: v5 cannot grow, and holds its arrays transposed.
+    for split, n in zip(SPLITS, sizes, strict=True):
+        width = max(4 * LENGTH, n_labels)
+        if split != "train" and 2 * n * width <= V5_BYTES:
+            rewrite_as_v5(folder / f"{split}.mat")
+    return positives
+
+
+def window_blocks(chromosome, codes, n_labels):
+    """Yield (split, codes (n, 1000), labels (n, K)) of windows, WINDOWS at a time."""
+    if not len(chromosome.kept):
+        return
+    bits = label_bits(chromosome, n_labels)
+    n = len(chromosome.owner)
+    grid = codes[: n * BIN].reshape(n, BIN)
+    around = np.arange(-FLANK, FLANK + 1)  # -2 -1 0 1 2
+    owners = chromosome.owner[chromosome.kept]
+    for number, split in enumerate(SPLITS):
+        rows = np.flatnonzero(owners == number)
+        for first in range(0, len(rows), WINDOWS):
+            block = rows[first : first + WINDOWS]
+            bins = chromosome.kept[block]
+            # neighbours share 800 bases: they are copied here, a block at a time
+            bases = grid[bins[:, None] + around]  # (n, 5, 200)
+            Y = np.unpackbits(bits[block], axis=1, count=n_labels)
+            yield split, bases.reshape(-1, LENGTH), Y
+
+
+@contextlib.contextmanager
+def new_mat(path, n, n_labels):
+    """Yield the open HDF5 file (MATLAB v7.3) of a split, for both strands of n windows.
+
+    MATLAB's v7.3 leaves 512 bytes free before HDF5 begins.
+    """
+    split = path.stem
+    # Chunks of 64 sequences: a batch in any order reads few more than it needs.
+    # Level 1: at 4, DeepSEA's size takes twice the time for a quarter less disk.
+    options = {"dtype": "u1", "compression": "gzip", "compression_opts": 1}
+    chunk = min(2 * n, 64)
+    shapes = {f"{split}xdata": (LENGTH, 4), f"{split}data": (n_labels,)}
+    with new_file(path) as temporary:
+        with h5py.File(temporary, "w", userblock_size=512) as file:
+            for key, shape in shapes.items():
+                chunks = (*shape, chunk)
+                file.create_dataset(key, (*shape, 2 * n), chunks=chunks, **options)
+            yield file
+            file.flush()  # then nothing of it is in memory only
+            size = file.id.get_filesize()
+        os.truncate(temporary, size)  # write_rows claims more than it needs
+
+
+def write_rows(file, split, first, codes, Y):
+    """Write windows from row `first` on, and their reverse complements in the 2nd half.
+
+    codes : (n, 1000), indices in BASES;  Y : (n, K)
+    """
+    X_out = file[f"{split}xdata"]  # (1000, 4, 2 x windows)
+    Y_out = file[f"{split}data"]  # (K, 2 x windows)
+    last = first + len(Y)
+    half = X_out.shape[-1] // 2
+
+    # (1000, 1, n) == (4, 1) -> (1000, 4, n), the order of the file
+    columns = np.ascontiguousarray(codes.T)[:, None]
+    letters = np.arange(4, dtype=np.uint8)[:, None]
+    X = (columns == letters).view(np.uint8)
+
+    # HDF5 crashes on a full disk: take the bytes first, for both strands at their full
+    # size and for chunks that are still in HDF5's cache.
+    size = file.id.get_filesize() + 2 * (X.nbytes + Y.nbytes) + (4 << 20)
+    with file_faults(file.filename, damage=()):
+        claim(file.filename, size)
+
+    X_out[..., first:last] = X
+    other_strand = reverse_complement(X.transpose(2, 0, 1))
+    X_out[..., half + first : half + last] = other_strand.transpose(1, 2, 0)
+    Y_out[:, first:last] = Y.T
+    Y_out[:, half + first : half + last] = Y.T
+
+
+def rewrite_as_v5(path):
+    """As DeepSEA ships valid.mat and test.mat: (N, 4, 1000) and (N, K)."""
+    arrays = {}
+    with h5py.File(path) as file:
+        for key, array_ in file.items():
+            arrays[key] = array_[()].T
+    with new_file(path) as temporary:
+        scipy.io.savemat(temporary, arrays, do_compression=True)
+
+
+def print_kept(chromosomes, labels, positives):
+    """Windows by chromosome and split, then positives of labels in each split.
+
+    positives : (split, label), on one strand
+    """
+    rows = []
+    for chromosome in chromosomes.values():
+        if len(chromosome.kept):
+            sizes = [len(chromosome.kept_for(split)) for split in SPLITS]
+            rows.append((chromosome.name, sizes))
+    rows.append(("all", [split_size(chromosomes, split) for split in SPLITS]))
+    rows.append(("positives of a label: least", positives.min(axis=1)))
+    rows.append(("  median", np.median(positives, axis=1)))
+    rows.append(("  most", positives.max(axis=1)))
+    rows.append(("labels without a positive", (positives == 0).sum(axis=1)))
+    print(f"{'bins kept':<28}" + "".join(f"{split:>12}" for split in SPLITS))
+    for name, numbers in rows:
+        print(f"{name:<28}" + "".join(f"{number:>12,.0f}" for number in numbers))
+    for split, counts in zip(SPLITS, positives, strict=True):
+        # Their AUROC cannot be told: they are left out of the means.
+        absent = [labels[i][1] for i in np.flatnonzero(counts == 0)]
+        if absent:
+            print(f"without a positive in {split}: {shortened(absent)}")
+
+
+def print_left_out(left_out):
+    """How many peaks were left out, and why."""
+    for least, count in left_out["signal"].items():
+        print(f"left out: {count:,} peaks below --min-signal {least:g}")
+    missing = left_out["name"]
+    if missing:
+        names = [f"{name} {count:,}" for name, count in missing.most_common()]
+        print(
+            f"left out: {missing.total():,} peaks on {len(missing)} chromosomes that "
+            f"the genome lacks: {shortened(names)}"
+        )
+    if not any(left_out.values()):
+        print("left out: no peak")
+
+
 # ---- motifs and figures
 
 LETTERS = "ACGT"  # the order of motif files
@@ -2527,12 +3267,6 @@ def write_demo_split(path, split, n, motifs, seed):
             X[..., n + first : n + last] = reverse_complement(x).transpose(1, 2, 0)
             Y[:, first:last] = y.T
             Y[:, n + first : n + last] = y.T
-
-
-def rewrite_as_v5(path):
-    with h5py.File(path) as file:
-        arrays = {key: array[()].T for key, array in file.items()}
-    scipy.io.savemat(path, arrays, do_compression=True)
 
 
 def write_demo_labels(folder):

@@ -8,8 +8,9 @@
 #            room to write the largest twice 10; plus 2 GB for .venv, 6 GB with CUDA
 #
 #   bash run_all.sh                                   data/*.mat if there; else download (GPU and network); else the demo
-#   DATA=dir LIMIT=8000 EPOCHS=4 bash run_all.sh      your own data, its first 8,000 windows, 4 epochs
+#   DATA=dir LIMIT=8000 EPOCHS=4 bash run_all.sh      your own data, 8,000 of its windows at random, 4 epochs
 #   CPU=1 bash run_all.sh                             on the CPU, though the machine has a GPU
+#   bash run_all.sh --real                            the same on real human DNA: fetches 177 tracks of peaks and chr20 of hg19
 #   bash run_all.sh --study                           which change to SuperQ does what: 13 small runs, 2,000 windows each
 #   bash run_all.sh --curve                           scores against the number of training windows, on one test set
 #   bash run_all.sh --full                            every stage at DeepSEA's size, on 2.2 million SIMULATED windows
@@ -18,7 +19,7 @@
 #
 # DATA folder of train.mat, valid.mat, test.mat; EPOCHS at most, for every network; LIMIT windows of each split;
 # SEEDS of SuperQ's runs ("1337"; several, in quotes, give mean and spread); DANQ_FLAGS, SUPERQ_FLAGS more flags for a
-# network; RUNS where results go (runs); DEEPSEA_URL where the bundle is, one or several; KERAS_BACKEND tensorflow or jax.
+# network; RUNS where results go (runs); TRACKS_URL, GENOME_URL other places of what --real fetches (file:// too); DEEPSEA_URL where the bundle is, one or several; KERAS_BACKEND tensorflow or jax.
 # SIZES of the curve ("500 2000 8000 all"), DANQ_SEEDS of its runs of DanQ (the first of SEEDS); LIMIT of --full is its number of
 # windows, of --speed half its sequences.
 # Relative names are taken from the folder you are in. A finished stage is skipped when this is run again; a run that EPOCHS
@@ -28,6 +29,8 @@ DATA=${DATA:-} EPOCHS=${EPOCHS:-} LIMIT=${LIMIT:-} RUNS=${RUNS:-runs} SEEDS=${SE
 export KERAS_BACKEND=${KERAS_BACKEND:-tensorflow}       # the one place that decides it; each run's args.json keeps it
 bundle=deepsea.princeton.edu/media/code/deepsea_train_bundle.v0.9.tar.gz
 DEEPSEA_URL=${DEEPSEA_URL:-https://$bundle http://$bundle}
+TRACKS_URL=${TRACKS_URL:-https://raw.githubusercontent.com}
+GENOME_URL=${GENOME_URL:-https://hgdownload.soe.ucsc.edu/goldenPath/hg19/chromosomes/chr20.fa.gz}
 BUNDLE_BYTES=${BUNDLE_BYTES:-3000000000}                # at least: less than this is an error page or a part
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 say() { printf '\n== %s\n' "$*"; }
@@ -36,8 +39,8 @@ for name in EPOCHS LIMIT; do
     [[ ${!name} =~ ^([1-9][0-9]*)?$ ]] || die "$name must be a whole number of at least 1, is ${!name}"
 done
 [[ $SEEDS =~ ^[0-9]+(\ [0-9]+)*$ ]] || die "SEEDS must be whole numbers with a space between, is $SEEDS"
-[[ $# -eq 0 || ( $# -eq 1 && $1 =~ ^--(test|study|curve|full|speed)$ ) ]] ||
-    die "takes nothing, --study, --curve, --full, --speed or --test, not: $*"
+[[ $# -eq 0 || ( $# -eq 1 && $1 =~ ^--(test|real|study|curve|full|speed)$ ) ]] ||
+    die "takes nothing, --real, --study, --curve, --full, --speed or --test, not: $*"
 [[ ${SIZES:=500 2000 8000 all} =~ ^([1-9][0-9]*\ )*([1-9][0-9]*|all)$ ]] || die "SIZES must be numbers, then perhaps all, is $SIZES"
 [[ -z $DATA || -d $DATA ]] || die "DATA=$DATA is not a folder"
 has_gpu() { [[ -z ${CPU:-} && $(nvidia-smi -L 2>/dev/null) == *GPU* ]]; }
@@ -94,6 +97,44 @@ download() {
     mkdir -p data && mv "$folder"/{valid,test,train}.mat data/ && rm -rf data.part
 }
 
+# Fetch one file: resumed where it stopped, checked, renamed into place; from its start where that fails.  fetch URL FILE
+fetch() {
+    local url=$1 file=$2 resume
+    [[ -f $file ]] && return
+    mkdir -p "$(dirname "$file")"
+    for resume in --continue-at\ - ''; do
+        # shellcheck disable=SC2086                     # two words, or none
+        curl --fail --silent --location --retry 3 --connect-timeout 20 $resume --output "$file.part" "$url" &&
+            [[ -s $file.part ]] && { [[ $file != *.gz ]] || gzip -t "$file.part" 2>/dev/null; } &&
+            mv "$file.part" "$file" && return
+        rm -f "$file.part"
+    done
+    return 1
+}
+
+# Make real/data from the peak files of .real/tracks.tsv and chromosome 20 of hg19.
+real_data() {
+    local assay name repository commit path url n=0
+    [[ -d real/data ]] && return
+    say "177 tracks of peaks and chr20 of hg19 -> real/"
+    fetch "$GENOME_URL" real/chr20.fa.gz ||
+        die "$GENOME_URL cannot be fetched: put it by hand at $PWD/real/chr20.fa.gz and run this again"
+    printf 'assay\tname\tfile\n' > real/tracks.part
+    while IFS=$'\t' read -r assay name repository commit path; do
+        url=${TRACKS_URL%/}/$repository/$path
+        if [[ $TRACKS_URL == https://raw.githubusercontent.com ]]; then url=$TRACKS_URL/$repository/$commit/$path; fi
+        fetch "$url" "real/$repository/$path" ||
+            die "$url cannot be fetched: put it by hand at $PWD/real/$repository/$path and run this again;" \
+                "$here/.real/tracks.tsv lists all 177"
+        printf '%s\t%s\t%s\n' "$assay" "$name" "$repository/$path" >> real/tracks.part
+        n=$((n + 1))
+    done < <(tail -n +2 "$here/.real/tracks.tsv")
+    mv real/tracks.part real/tracks.tsv
+    say "$n tracks are there: data in DeepSEA's layouts -> real/data"
+    "$python" "$here/danq.py" --make-data real/data --genome real/chr20.fa.gz --tracks real/tracks.tsv \
+        --valid chr20:50000000-54000000 --test chr20:54000000-
+}
+
 environment
 python="$here/.venv/bin/python"
 check_gpu
@@ -123,6 +164,9 @@ if [[ ${1:-} == --full ]]; then
         mkdir -p "$RUNS"; "$python" "$here/danq.py" --make-demo-data "$DATA" --limit "${LIMIT:-2200000}"
     fi
     RUNS=$RUNS/full${LIMIT:+-$LIMIT} LIMIT=
+elif [[ ${1:-} == --real ]]; then
+    real_data
+    DATA=real/data
 elif [[ -z $DATA ]]; then
     DATA=data
     if ! compgen -G 'data/*.mat' >/dev/null; then
@@ -137,6 +181,7 @@ fi
 
 # Full runs are at the scripts' own settings. The demo's networks are narrow.
 what=${1:-} tag= danq=() superq=() paper=()
+if [[ $what == --real ]]; then tag=-real; fi
 if [[ $what == --study ]]; then LIMIT=${LIMIT:-2000}; fi
 if [[ $demo ]]; then
     DATA=$RUNS/demo-data tag=-demo

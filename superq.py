@@ -1470,7 +1470,7 @@ def pack_mat(path, target):
         for key, X in zip(keys, arrays, strict=True):
             if X is not None:
                 danq.check_layout(path, [key], X)
-                danq.pack_array(X, [(0, X.shape[-1])], target, f"{path}: {key}")
+                danq.pack_array(X, target, f"{path}: {key}")
                 return
     raise BadInput(f"{path} has no variable {' or '.join(keys)}")
 
