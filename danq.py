@@ -80,6 +80,7 @@ except (ImportError, ValueError) as error:
         "install it, or choose tensorflow or jax",
         file=sys.stderr,
     )
+    # There is no main() yet that could say it.
     sys.exit(2)
 finally:
     os.dup2(stderr, 2)
@@ -540,6 +541,7 @@ def main(argv=None):
             args.min_signal,
         )
     elif args.motifs:
+        # From here on: with a run that is there already.
         write_motifs(args, "danq.py")
     elif args.predict:
         annotate(args, trained_scores(out_dir))
@@ -563,6 +565,7 @@ def train_and_test(args, out_dir):
 
         # Stage 3: scores of the best epoch's model.
         print(f"[3/3] test: {test.windows:,} windows")
+        # The best epoch's weights, which need not be the last.
         started = time.time()
         model = load_model(out_dir)
         score = FromBits(model).predict_on_batch
@@ -619,7 +622,9 @@ def score_elsewhere(args, score):
     out_dir = Path(args.out_dir)
     folder = Path(args.test_data)
     home = Path(os.path.realpath(folder))
+    # By default within the run; with --output a run of somebody else stays as it is.
     target = Path(args.output or out_dir / f"test-{home.name}")
+    # Packed copies lie beside what is written, where writing is allowed.
     packing = packed_dir(target if args.output else out_dir)
     with locked(target):  # the place is tried before an hour is spent on the scores
         refuse_other_scores(target, home)
@@ -680,6 +685,7 @@ def match_labels(labels, trained):
     """
     names = [row["name"] for row in trained]
     known = [label for label in labels if label[2] in names]
+    # As many unnamed labels may be the same ones; more or fewer are not.
     if len(labels) != len(trained):
         # label_3 of other data is another label, where nobody has named it.
         known = [label for label in known if not is_placeholder(label[2])]
@@ -694,6 +700,7 @@ def match_labels(labels, trained):
 
 def parse_args(argv=None):
     parser, groups = shared_arguments(__doc__, "runs/danq", EPOCHS, BATCH)
+    # The network's sizes, by default the paper's.
     network = groups["network"].add_argument
     network(
         "--filters",
@@ -720,6 +727,7 @@ def parse_args(argv=None):
         help="epochs without a better validation loss (%(default)s)",
     )
     data = groups["data"].add_argument
+    # Data that are made in place of a training.
     data(
         "--make-demo-data",
         metavar="DIR",
@@ -730,6 +738,7 @@ def parse_args(argv=None):
         metavar="DIR",
         help="write DeepSEA's files from --genome and --tracks, and exit",
     )
+    # For --make-data alone.
     data("--genome", metavar="FASTA", help="for --make-data; plain or gzip")
     data(
         "--tracks",
@@ -758,9 +767,11 @@ def parse_args(argv=None):
         "all; rounded to bins of 200",
     )
     data("--test", nargs="+", metavar="REGION", help="for testing (chr8 chr9)")
+    # Flags that make no sense alone are refused, not ignored.
     args = parser.parse_args(argv)
     if args.make_data and not (args.genome and args.tracks):
         raise BadInput("--make-data needs --genome FASTA and --tracks TSV")
+    # Without --make-data these would do nothing.
     for name in ("genome", "tracks", "bins", "min_signal", "valid", "test"):
         if getattr(args, name) is not None and not args.make_data:
             raise BadInput(f"--{name.replace('_', '-')} needs --make-data DIR")
@@ -794,8 +805,10 @@ def shared_arguments(doc, out_dir, epochs, batch_size):
         metavar="N",
         help="take N windows of each split, at random, always the same",
     )
+    # The only flag that removes something.
     data("--restart", action="store_true", help="discard the run in --out-dir")
 
+    # Half the bits for products; weights and answers stay in float32.
     groups["network"].add_argument(
         "--mixed-precision",
         dest="dtype",
@@ -818,6 +831,7 @@ def shared_arguments(doc, out_dir, epochs, batch_size):
         default=1337,
         help="of weights, dropout, order, forest (%(default)s)",
     )
+    # 0: after every step.
     training(
         "--checkpoint-minutes",
         type=number(float, 0),
@@ -839,6 +853,7 @@ def shared_arguments(doc, out_dir, epochs, batch_size):
         help="annotate it with the run in --out-dir, and exit",
     )
     after("--output", metavar="FILE", help="where --predict, --compare, --curve write")
+    # Figures are vector graphics, too: .svg beside each .png.
     after(
         "--plot",
         metavar="FILE.png",
@@ -871,6 +886,7 @@ class Parser(argparse.ArgumentParser):
             raise BadInput(f"--motifs: must end in .meme, is {args.motifs}")
         if args.plot and not args.predict:
             raise BadInput("--plot needs --predict FASTA")
+        # What would be ignored is refused.
         for flag in ("predict", "motifs", "compare", "curve"):
             if args.limit and getattr(args, flag, None):
                 raise BadInput(f"--limit is of data files: not with --{flag}")
@@ -1183,6 +1199,7 @@ class Stopped(BaseException):
     """
 
     def __init__(self, number):
+        # Said where nothing better is known; training knows its step.
         super().__init__("the same command goes on after what is finished")
         self.code = 128 + number
 
@@ -1239,6 +1256,7 @@ def file_faults(path, advice="", damage=Exception):
         # A fault of ours shall not look like one of the file's.
         if not isinstance(error, damage):
             raise
+        # Libraries' messages may have many lines.
         reason = " ".join(str(error).split())  # in one line
         raise BadInput(f"{path} is damaged ({reason}): {advice}") from error
 
@@ -1254,6 +1272,7 @@ def new_file(path):
     if path.exists() and not path.is_file():
         raise BadInput(f"{path} is a folder or a device: name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
+    # What a kill left of the same file, which nobody else would remove.
     remove_leftovers(path.parent, f".{path.stem}.tmp-*{path.suffix}")
     # .p.tmp-host-1234.tsv for p.tsv: np.savez and Keras ask for the right ending.
     owner = f"{platform.node()}-{os.getpid()}"
@@ -1272,6 +1291,7 @@ def new_file(path):
 def remove_leftovers(folder, pattern=".*.tmp-*"):
     """Remove temporary files whose process was killed: on this machine, and gone."""
     for path in folder.glob(pattern):
+        # Another machine's process cannot be asked for; its file stays.
         found = re.search(r"\.tmp-(.*)-(\d+)(\.|$)", path.name)
         if found and found[1] == platform.node() and not is_running(int(found[2])):
             path.unlink(missing_ok=True)
@@ -1297,7 +1317,9 @@ def new_text(path):
         yield sys.stdout
         sys.stdout.flush()
         return
+    # A name is a promise: x.tsv.gz is gzipped.
     opener = gzip.open if str(path).endswith(".gz") else open
+    # The text layer on top of either.
     with (
         new_file(path) as temporary,
         opener(temporary, "wt", encoding="utf-8") as file,
@@ -1309,6 +1331,7 @@ def is_stdout(path):
     if str(path) == "-":
         return True
     try:
+        # /dev/stdout, /dev/fd/1 and links to them are all this one.
         return os.path.samestat(os.stat(path), os.fstat(1))
     except OSError:  # there is no such file yet
         return False
@@ -1318,6 +1341,7 @@ def refuse_to_overwrite(output, *inputs):
     """BadInput where a command would write over what it reads."""
     for path in inputs:
         if os.path.exists(output) and os.path.exists(path):
+            # Whatever the names: a link or ./x is the same file.
             if os.path.samefile(output, path):
                 raise BadInput(
                     f"--output {output} would overwrite {path}, which is read: "
@@ -1441,6 +1465,7 @@ def settings_of(args, script, sources):
         "data_files": sources,
     }
     for key, value in vars(args).items():
+        # All others, so that a new argument is compared without being listed.
         if key not in NO_SETTINGS:
             settings[key] = value
     settings["data_dir"] = os.path.realpath(args.data_dir)
@@ -1457,6 +1482,7 @@ def recorded_settings(out_dir, script):
     path = out_dir / "args.json"
     if not path.is_file():
         return None
+    # What began it, and with which code.
     record = read_json(path, "settings")
     refuse_other_format(out_dir, record)
     if record.get("code") != code_hash(script):
@@ -1473,9 +1499,11 @@ def refuse_other_settings(out_dir, before, settings, changeable):
     for key in sorted(settings.keys() | before.keys()):
         old = before.get(key)
         new = settings.get(key)
+        # The same data may lie in another folder.
         if old == new or key in changeable or key == "data_dir":
             continue
         if key == "data_files":
+            # One word, in place of two tables of hashes.
             for file in old.keys() | new.keys():
                 if old.get(file) != new.get(file):
                     raise BadInput(
@@ -1501,6 +1529,7 @@ def begin_run(args, out_dir, script, settings, simulated):
 
 def forget_if_nothing_was_made(out_dir):
     """A command that failed before its first result shall not bind the next one."""
+    # Nothing to go on with: the record would only refuse what is mended.
     made = [name for name in OUTPUTS if (out_dir / name).is_file()]
     if made == ["args.json"]:
         (out_dir / "args.json").unlink()
@@ -1525,6 +1554,7 @@ def locked(folder, wait=False):
         try:
             fcntl.lockf(file, how)
         except OSError as error:
+            # These two mean that somebody has it; others, that there are no locks.
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 file.seek(0)
                 raise BadInput(
@@ -1628,6 +1658,7 @@ def finished_settings(out_dir, script=None):
 
 
 def refuse_other_format(out_dir, record):
+    # An older kit's files may mean something else under the same names.
     if record.get("format") != FORMAT:
         raise BadInput(
             f"{out_dir} was made by another version of this kit: "
@@ -1754,6 +1785,7 @@ def load_data(args):
 def warn_of_base_order(data_dir, split):
     """CpG is rare in vertebrate DNA; in rows A, C, G, T read as A, G, C, T, GpC is."""
     X = onehot(split.X[even_sample(len(split.X), 1000)])
+    # (windows, 1000), 1 where the base is C
     C = X[..., BASES.index("C")]
     G = X[..., BASES.index("G")]
     CpG = int(np.sum(C[:, :-1] & G[:, 1:]))
@@ -1769,6 +1801,7 @@ def warn_of_base_order(data_dir, split):
 
 def data_files(splits, labels):
     """{data file: a hash of its content}, which a run goes on with or not at all."""
+    # A hash of the bits as they are packed: the same for v5, v7.3 and any date.
     contents = {f"{name}.mat": split.content for name, split in splits.items()}
     contents["labels.tsv"] = hashlib.sha256(repr(labels).encode()).hexdigest()[:16]
     return contents
@@ -1798,6 +1831,7 @@ def load_labels(data_dir, n_labels):
     for number, want in enumerate(expected, 1):
         line = lines[number - 1] if number <= len(lines) else ""
         row = line.split("\t")
+        # Of the header all three words count, of the others only the number.
         title = number > 1 or row == want.split("\t")
         if len(row) != 3 or row[0] != want.split("\t")[0] or not title:
             raise BadInput(
@@ -1827,6 +1861,7 @@ def unique_labels(rows):
     Example: CTCF, CTCF, CTCF|0 -> CTCF|0|0, CTCF|1, CTCF|0.
     """
     names = [name for _, _, name in rows]
+    # A name that stands once stays as it is.
     taken = {name for name in names if names.count(name) == 1}
     labels = []
     for column, assay, name in rows:
@@ -1876,8 +1911,10 @@ def some_windows(split, limit):
     """
     if not limit or limit >= split.windows:
         return split
+    # Not --seed: other seeds shall train on the same windows.
     shuffled = np.random.default_rng(0).permutation(split.windows)
     rows = np.sort(shuffled[:limit])
+    # First all forward strands, then their mates, as in a whole split.
     if split.strands:
         rows = np.concatenate([rows, split.windows + rows])
     return dataclasses.replace(
@@ -1905,6 +1942,7 @@ class Rows:
 
 def content_hash(*arrays):
     """Of memory maps, read in blocks."""
+    # 100,000 rows are 50 MB.
     content = hashlib.sha256()
     for array in arrays:
         for rows in gen_batches(len(array), 100_000):
@@ -1920,6 +1958,7 @@ def file_state(path):
 
 def open_packed(files, source):
     """The Split in three files, or None where they are not an intact copy of source."""
+    # Anything wrong with a copy means: make it anew.
     note, bases, labels = files
     with contextlib.suppress(Exception):
         facts = json.loads(note.read_text())
@@ -1995,6 +2034,7 @@ def full(array):
     """A sparse matrix, as MATLAB users save labels, with its zeros."""
     if not scipy.sparse.issparse(array):
         return array
+    # Other numbers stay, so that they are found and named.
     if np.isin(array.data, (0, 1)).all():
         array = array.astype(np.uint8)  # before there are zeros, an eighth of the size
     return array.toarray()
@@ -2165,9 +2205,11 @@ def annotate(args, score):
     run_files = [out_dir / name for name in OUTPUTS]
     refuse_to_overwrite(output, fasta, *run_files)
     names = [row["name"] for row in read_metrics(out_dir)]
+    # Kept as they pass: the table may be standard output, or zipped.
     first = FirstRecord()  # for --plot
     done = 0
     bar = progress(None, "bin")
+    # A bar would be part of the table.
     if is_stdout(output):
         bar.verbose = 0
     with new_text(output) as file:
@@ -2183,6 +2225,7 @@ def annotate(args, score):
         if not done:
             raise BadInput(f"{fasta} holds no sequence")
     bar.update(done, finalize=True)
+    # And so would a message.
     messages = sys.stderr if is_stdout(output) else sys.stdout
     print(f"{done:,} bins -> {output}", file=messages)
     if args.plot:
@@ -2258,12 +2301,14 @@ def fasta_windows(path, width=BIN):
             window_start = (start + end) // 2 - LENGTH // 2
             window_end = window_start + LENGTH
             padded = int(window_start < 0 or window_end > n)
+            # What the scores are read from, whatever the bin.
             window = cut(letters, window_start)
             yield name, start, end, window_start, window_end, padded, window
 
 
 def cut(letters, start):
     """The 1,000 letters from `start` on, N where there are none."""
+    # Example, start -400: 400 N, then the first 600 letters.
     before = b"N" * max(0, -start)
     inside = letters[max(0, start) : max(0, start + LENGTH)]
     return (before + inside).ljust(LENGTH, b"N")
@@ -2274,6 +2319,7 @@ def starts(n, width):
 
     Example, n = 1,450 and width 200: 0, 200, ... 1,200 and 1,250.
     """
+    # A record without letters has no bin.
     if not n:
         return []
     # range() ends before n - width, which the last bin takes in any case.
@@ -2293,11 +2339,13 @@ def fasta_records(path, table=UPPER_CASE):
     name = None
     letters = bytearray()
     for new_name, part in fasta_parts(path):
+        # A new record begins: the one before it is whole.
         if new_name is not None:
             if name is not None:
                 yield name, letters
             name = new_name
             letters = bytearray()
+        # One pass in C: letters are translated, white space is dropped.
         part = part.translate(table, b" \t\n")
         if name is None and part:
             raise BadInput(
@@ -3061,6 +3109,7 @@ def write_motifs(args, script):
             "give a run that has one"
         )
     scan = model.get_layer("motif_scan")
+    # By default the data that the run was trained on.
     data_dir = settings["data_dir"]
     if "data_dir" in args.given:  # the data may have moved since
         data_dir = args.data_dir
@@ -3082,11 +3131,18 @@ def write_motifs(args, script):
             np.savetxt(file, P[i], "%.6f")
     print(f"{len(order)} motifs of {len(P)} filters -> {path}")
 
+    picture = Path(path).with_suffix(".png")
+    draw_logos(best_logos(P, bits, sites, order), test.simulated, picture)
+
+
+def best_logos(P, bits, sites, order):
+    """{title: heights (width, 4)} of the first 20 filters of an order."""
     often = [i for i in order if sites[i] >= 20]  # a motif of few sites is no finding
     logos = {}
     for i in (often or order)[:20]:
+        # A letter's height is its share of the position's bits.
         logos[f"filter {i}, {sites[i]:,} sites"] = P[i] * bits[i][:, None]
-    draw_logos(logos, test.simulated, Path(path).with_suffix(".png"))
+    return logos
 
 
 def meme_header(background):

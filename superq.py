@@ -30,6 +30,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import time
 from dataclasses import replace
 from hashlib import sha256
@@ -62,15 +63,18 @@ WIDTH = 16
 POOL = 15
 MIDDLE_STEPS = 19
 CORE_STEPS = 13  # the central ones of these steps
-# 19 steps of 15 places, and the bases that the last filter covers: 285 + 15 = 300.
-MIDDLE = MIDDLE_STEPS * POOL + WIDTH - 1
 FILTERS = 96
 LSTM_UNITS = 16  # each way
+# With --motif-start: filters that start as known motifs, those that start at random.
+KNOWN_FILTERS = 256
+FREE_FILTERS = 32
+KNOWN_WIDTH = 20
 
 # Pairs (k, central bases): k-mers of so many bases are counted.
 INPUT_KMERS = ((3, 1000), (3, 600), (4, 300))  # what the pooled features see, too
 COMPOSITION_KMERS = (4, 300)  # what they answer with
 YARDSTICK_KMERS = ((2, 1000), (4, 300))  # the strongest set on validation: 146 numbers
+MOTIF_SPAN = 300  # central bases that known motifs are looked for in
 
 # Adam's learning rate: at the first step, after a twentieth of the steps, at the last.
 FIRST_RATE = 1e-4
@@ -143,21 +147,27 @@ OURS = RECIPES[-1]
 
 
 def build_autoencoder(
-    filters=FILTERS, lstm_units=LSTM_UNITS, n_labels=0, recipe=OURS, dtype=None
+    filters=FILTERS,
+    lstm_units=LSTM_UNITS,
+    n_labels=0,
+    recipe=OURS,
+    dtype=None,
+    width=WIDTH,
 ):
     """(B, 1000, 4) -> 500 numbers -> bases (B, 1000, 4), and what these must answer.
 
-    The 500 are 250 digits, from which the bases are rebuilt, and 250 pooled features.
-    These answer with the composition of the middle (B, 136), roots of its 4-mer counts,
-    and with the labels (B, n_labels) where there are some. A recipe without pooled
-    features has 500 digits and answers with bases only.
+    The 500 are 250 digits, from which the bases are rebuilt, and 250 pooled features,
+    which answer with the composition of the middle (B, 136), roots of its 4-mer counts,
+    and with the labels (B, n_labels), if any. Without pooled features: 500 digits.
     """
     inputs = keras.Input((LENGTH, 4))
     digits = write_digits(inputs, recipe)  # (B, 250) or (B, 500)
     code = digits
     if recipe.pooled:
+        # What no label teaches would be an untrained layer: counts are worth more.
+        with_counts = not n_labels
         features = pooled_features(
-            inputs, filters, lstm_units, with_counts=not n_labels, dtype=dtype
+            inputs, filters, lstm_units, with_counts, dtype, width
         )
         code = layers.Concatenate()([digits, features])
     # It does nothing: its name is where the network is cut into encoder and decoder.
@@ -249,14 +259,15 @@ def sines_and_cosines(x):
     return layers.Concatenate()(parts)
 
 
-def pooled_features(inputs, filters, lstm_units, with_counts, dtype):
+def pooled_features(inputs, filters, lstm_units, with_counts, dtype, width=WIDTH):
     """Motifs of the middle and k-mer counts: (B, 1000, 4) -> (B, 250).
 
     The same for a sequence and its reverse complement.
+    width : bases of a filter
     with_counts : 146 of them are the yardstick's counts themselves, for a network that
     no label teaches
     """
-    scan, grammar = scan_middle(inputs, filters, lstm_units, dtype)
+    scan, grammar = scan_middle(inputs, filters, lstm_units, dtype, width)
     seen = []
     # Composition around the motifs: GC content, CpG and other short words.
     for k, span in INPUT_KMERS:
@@ -275,27 +286,27 @@ def pooled_features(inputs, filters, lstm_units, with_counts, dtype):
         for k, span in YARDSTICK_KMERS:
             counts.append(KmerCounts(k, span)(inputs))
             n_counts += counts[-1].shape[1]
-    width = CODE - DIGITS - n_counts  # 250, or 104 beside 146 counts
+    n_learned = CODE - DIGITS - n_counts  # 250, or 104 beside 146 counts
     # 250 features in all, with the counts or without.
-    x = layers.Dense(width, activation="relu", name="pooled")(x)
+    x = layers.Dense(n_learned, activation="relu", name="pooled")(x)
     if with_counts:
         x = layers.Concatenate()([*counts, x])
     return x
 
 
-def scan_middle(inputs, filters, lstm_units, dtype):
+def scan_middle(inputs, filters, lstm_units, dtype, width):
     """Scan the middle of both strands for motifs.
 
     Returns the mean and the best answer of each filter in each step, a pair of
     (2 B, 19, filters), and what a BLSTM makes of the best, (2 B, 19, 2 units) or None.
     """
-    middle = central(inputs, MIDDLE)  # (B, 300, 4)
+    middle = central(inputs, middle_of(width))  # (B, 300, 4)
     # Read backwards along both axes, A, G, C, T gives the reverse complement. The other
     # strands are more rows of the batch: the same filters scan them.
     other = ops.flip(middle, (1, 2))
     both = ops.concatenate([middle, other], 0)  # (2 B, 300, 4)
     convolution = layers.Conv1D(
-        filters, WIDTH, activation="relu", dtype=dtype, name="motif_scan"
+        filters, width, activation="relu", dtype=dtype, name="motif_scan"
     )
     answers = convolution(both)  # (2 B, 285, filters)
     # 285 places in steps of 15.
@@ -326,6 +337,14 @@ def summaries(scan, grammar, steps):
         order = ops.mean(central(grammar, steps), 1)
         summary.append(ops.sum(by_strand(order), 0))
     return summary
+
+
+def middle_of(width):
+    """Bases that a filter of some width sees in all steps together.
+
+    19 steps of 15 places, and the bases that the last place covers: 285 + 15 = 300.
+    """
+    return MIDDLE_STEPS * POOL + width - 1
 
 
 def by_strand(x):
@@ -373,6 +392,10 @@ def build(args, n_labels=0):
             sizes[key] = getattr(args, key)
     if recipe.code == "dense":
         return build_paper(**sizes, recipe=recipe, dtype=args.dtype)
+    # Wider filters: of most known motifs all positions fit.
+    if args.motif_start:
+        sizes = {"filters": KNOWN_FILTERS + FREE_FILTERS} | sizes
+        sizes["width"] = KNOWN_WIDTH
     return build_autoencoder(
         **sizes, n_labels=n_labels, recipe=recipe, dtype=args.dtype
     )
@@ -468,6 +491,10 @@ def train_autoencoder(args, train, splits, out_dir):
             f"{CODE} numbers a sequence, {len(train):,} sequences, "
             f"labels at weight {args.label_weight:g}, {args.epochs} epochs"
         )
+        # After a kill the checkpoint's weights come back over these.
+        if args.motif_start:
+            scan = model.layers[-1].get_layer("motif_scan")
+            start_from_motifs(scan, read_motifs(args.motif_start), train)
         training = danq.fit(model, train, valid, args, PATIENCE, chance)
     # The best epoch's model, which need not be the last.
     trained = danq.load_model(out_dir)
@@ -700,7 +727,6 @@ def fit_forest(
         rows = slice(None)
         if len(Z) > samples:
             rows = rng.choice(len(Z), samples, replace=False)
-        # As scikit-learn's trees take them.
         X = read_rows(Z, rows)[:, first:].astype(np.float32)
         T = read_rows(Y, rows).astype(np.float32)
         share = 1.0
@@ -928,6 +954,7 @@ def fit_and_save_forest(args, out_dir, group, about):
         args.seed,
         first=first_column(args),
     )
+    # The file itself says what it was fitted on.
     data = about["data"]
     if about["simulated"]:
         data = f"SIMULATED {data}"
@@ -1013,6 +1040,11 @@ def run_all_stages(args, out_dir):
         more, content = load_unlabelled(args.unlabelled, folder, args.unlabelled_limit)
         train = MixedSplit(**vars(train), unlabelled=more)
         sources[Path(args.unlabelled).name] = content
+    # Another file of the same name would be another run.
+    for path in (args.motif_file, args.motif_start):
+        if path:
+            text = Path(path).read_bytes()
+            sources[Path(path).name] = sha256(text).hexdigest()[:16]
     with danq.run_folder(args, "superq.py", simulated, sources) as finished:
         if finished:
             return
@@ -1077,6 +1109,8 @@ def run_name(args):
     """What tables and figures call a run: "SuperQ", and what differs from it."""
     names = {
         "kmer": "k-mers -> forest",
+        "gc": "GC content -> forest",
+        "motifs": "known motifs + k-mers -> forest",
         "untrained": "untrained encoder -> forest",
         "pca": "PCA -> forest",
         "autoencoder": "SuperQ",
@@ -1093,6 +1127,8 @@ def run_name(args):
         name += ", no labels"
     elif learns and args.label_weight != LABEL_WEIGHT:
         name += f", label weight {args.label_weight:g}"
+    if args.motif_start:
+        name += ", motif start"
     if args.lstm_units == 0:
         name += ", no BLSTM"
     if args.unlabelled:
@@ -1139,6 +1175,12 @@ def parse_args(argv=None):
         help="as the paper's authors presented it",
     )
     network(
+        "--motif-start",
+        metavar="FILE.meme",
+        help=f"start {KNOWN_FILTERS} filters as known motifs, in MEME's text format; "
+        f"{FREE_FILTERS} more at random",
+    )
+    network(
         "--ablation",
         type=int,
         choices=range(len(RECIPES)),
@@ -1147,6 +1189,7 @@ def parse_args(argv=None):
         help="take the first N steps from the 2018 autoencoder to ours (%(default)s)",
     )
 
+    # None stands for: as the network has it.
     groups["training"].add_argument(
         "--label-weight",
         type=number(float, 0),
@@ -1159,8 +1202,13 @@ def parse_args(argv=None):
     forest(
         "--features",
         default="autoencoder",
-        choices=("autoencoder", "untrained", "pca", "kmer"),
+        choices=("autoencoder", "untrained", "pca", "gc", "kmer", "motifs"),
         help="what the forest sees: the bottleneck, or a yardstick",
+    )
+    forest(
+        "--motif-file",
+        metavar="FILE.meme",
+        help="known motifs for --features motifs, in MEME's text format",
     )
     forest("--forest-trees", type=positive, default=TREES, help="%(default)s")
     forest(
@@ -1230,10 +1278,18 @@ def complete(args):
         raise BadInput(
             "--label-weight needs the pooled features: not with --paper, --ablation"
         )
+    if args.motif_start and not has_labels:
+        raise BadInput(
+            "--motif-start needs the pooled features: "
+            "not with --paper, --ablation, --features"
+        )
+    if (args.features == "motifs") != bool(args.motif_file):
+        raise BadInput("--features motifs and --motif-file FILE need each other")
     if args.unlabelled_limit and not args.unlabelled:
         raise BadInput("--unlabelled-limit needs --unlabelled FILE")
     if args.reuse_encodings and args.restart:
         raise BadInput("--restart discards the encodings that --reuse-encodings needs")
+    # Labels teach ours; the 2018 network and the yardsticks know none.
     if args.label_weight is None:
         args.label_weight = LABEL_WEIGHT if has_labels else 0.0
     if args.out_dir is None:
@@ -1322,6 +1378,200 @@ def known_bases(X):
     return ops.cast(ops.equal(ops.sum(X, -1), 1), "float32")
 
 
+# ---- known motifs
+
+
+def read_motifs(path):
+    """Known motifs of a file in MEME's text format: {name: P (width, 4)}.
+
+    P : probabilities of A, G, C, T at each position, none of them 0: as if one more
+        site had been seen for each root of their number, equally often of each base
+    BadInput names the line that is no motif of DNA.
+    """
+    motifs = {}
+    name = None
+    rows_left = 0
+    for line_number, line in danq.text_lines(path):
+        where = f"{path}, line {line_number}"
+        words = line.split()
+        if line.startswith("ALPHABET") and words[-1] != danq.LETTERS:
+            raise BadInput(f"{where}: the alphabet must be {danq.LETTERS}: not DNA?")
+        if line.startswith("MOTIF"):
+            name = " ".join(words[1:]) or f"line {line_number}"
+        elif line.startswith("letter-probability matrix"):
+            # The next rows are this motif's, a position each.
+            n_rows, n_sites = matrix_size(line, where)
+            rows = []
+            rows_left = n_rows
+        elif rows_left and words:
+            rows.append(probabilities(words, where))
+            rows_left -= 1
+            if not rows_left:
+                motifs[name] = with_pseudocounts(np.array(rows), n_sites)
+    if rows_left:
+        raise BadInput(f"{where}: the motif {name} ends before its last row")
+    if not motifs:
+        raise BadInput(f"{path} holds no motif in MEME's text format")
+    return motifs
+
+
+def matrix_size(line, where):
+    """w and nsites of "letter-probability matrix: alength= 4 w= 9 nsites= 20 E= 0"."""
+    # Key and value may stand together or apart: w= 9, w=9.
+    found = dict(re.findall(r"(\w+)= *([\d.]+)", line))
+    if found.get("alength", "4") != "4" or "w" not in found:
+        raise BadInput(f"{where}: must say alength= 4 and w= the number of rows")
+    return int(found["w"]), float(found.get("nsites", 20))
+
+
+def probabilities(words, where):
+    """A row of a matrix, A, C, G, T in the file, in the order of BASES."""
+    try:
+        row = [float(word) for word in words]
+    except ValueError:
+        row = []
+    # Files round to a few digits, so that a sum may be a little off.
+    if len(row) != 4 or min(row) < 0 or abs(sum(row) - 1) > 0.02:
+        raise BadInput(f"{where}: must be four probabilities whose sum is 1")
+    return [row[danq.LETTERS.index(base)] for base in danq.BASES]
+
+
+def with_pseudocounts(P, n_sites):
+    # Example, 16 sites, a base never seen: (0 * 16 + 4 / 4) / (16 + 4) = .05
+    extra = np.sqrt(n_sites)
+    P = P / P.sum(1, keepdims=True)
+    return (P * n_sites + extra / 4) / (n_sites + extra)
+
+
+def start_from_motifs(scan, motifs, train):
+    """Set filters of a convolution to known motifs; the others stay at random.
+
+    A filter is a motif's log-odds, and answers above 0 at its best 1 in 500 places.
+    Which motifs, is chosen without labels, on training windows.
+    """
+    width, _, n_filters = scan.kernel.shape
+    names = list(motifs)
+    n = min(KNOWN_FILTERS, n_filters - FREE_FILTERS, len(names))
+    if n < 1:
+        raise BadInput(
+            f"--motif-start needs more than {FREE_FILTERS} filters, has {n_filters}"
+        )
+    # Enough to tell motifs apart, and a few seconds.
+    windows = onehot(train.X[danq.even_sample(train.windows, 2000)])
+    occupancies = kmer_network(kmers=[], motifs=list(motifs.values())).predict(
+        windows, batch_size=50, verbose=0
+    )
+    kernel, bias = scan.get_weights()
+    # The first n filters; those after them keep their random weights.
+    for i, column in enumerate(most_telling(occupancies, n)):
+        kernel[..., i] = as_filter(motifs[names[column]], width)
+    middle = windows[:200].astype(np.float32)
+    first = (LENGTH - MOTIF_SPAN) // 2
+    scores = ops.conv(middle[:, first : first + MOTIF_SPAN], kernel[..., :n])
+    scores = ops.convert_to_numpy(scores).reshape(-1, n)
+    # So that a rectified filter is silent in most places, as a bound motif is rare.
+    bias[:n] = -np.quantile(scores, 0.998, axis=0)
+    scan.set_weights([kernel, bias])
+    print(f"{n} of {n_filters} filters start as known motifs")
+
+
+def most_telling(occupancies, n):
+    """n columns of (windows, motifs), chosen one after the other.
+
+    The next one is that which explains most of what is left of all columns' variance:
+    of many motifs that are alike, one is enough.
+    """
+    # Each motif counts the same, whatever its width.
+    spread = np.maximum(occupancies.std(0), 1e-9)
+    left = (occupancies - occupancies.mean(0)) / spread
+    # Products of all pairs of columns; those of a column with itself are variances.
+    products = left.T @ left
+    chosen = []
+    for _ in range(n):
+        variance = np.maximum(np.diag(products), 1e-9)
+        explained = (products**2).sum(0) / variance
+        # A chosen one has nothing left, and is not chosen again.
+        explained[chosen] = -1.0
+        best = int(explained.argmax())
+        chosen.append(best)
+        # What the chosen one explains is taken out of all columns.
+        own = products[best].copy()
+        products -= np.outer(own, own) / variance[best]
+    return chosen
+
+
+def as_filter(P, width):
+    """Log-odds (width, 4) of a motif (any width, 4), in the middle of zeros.
+
+    Of a wider one the part with most information stays.
+    """
+    log_odds = np.log(P / 0.25)
+    # Of each position, in nats: 0 where all bases are as frequent.
+    information = (P * log_odds).sum(1)
+    # Sums over all stretches of the filter's width.
+    if len(P) > width:
+        sums = np.convolve(information, np.ones(width), "valid")
+        start = int(sums.argmax())
+        log_odds = log_odds[start : start + width]
+    kernel = np.zeros((width, 4))
+    first = (width - len(log_odds)) // 2
+    kernel[first : first + len(log_odds)] = log_odds
+    return kernel
+
+
+@keras.saving.register_keras_serializable("superq")
+class MotifOccupancy(layers.Layer):
+    """How much each of n motifs could bind the central `span` bases, on either strand.
+
+    (B, 1000, 4) -> (B, n): the logarithm of the sum, over all places and both strands,
+    of P(these bases | motif) / P(these bases | any DNA), each base at .25.
+    """
+
+    def __init__(self, n, width, span, **options):
+        super().__init__(**options)
+        self.n = n
+        self.width = width
+        self.span = span
+
+    def build(self, shape):
+        # One kernel a strand: log-odds of each base at each position.
+        self.kernels = self.add_weight(
+            shape=(2, self.width, 4, self.n), trainable=False, name="log_odds"
+        )
+        # 0 where a motif has room from a place on, else so little that it counts 0.
+        self.room = self.add_weight(
+            shape=(self.span, self.n), trainable=False, name="room"
+        )
+
+    def set_motifs(self, motifs):
+        """motifs : matrices (width, 4), narrower ones at the kernel's left."""
+        kernels = np.zeros(self.kernels.shape, np.float32)
+        room = np.zeros(self.room.shape, np.float32)
+        for i, P in enumerate(motifs):
+            log_odds = np.log(P / 0.25)
+            kernels[0, : len(P), :, i] = log_odds
+            # In the order A, G, C, T backwards is the complement, too.
+            kernels[1, : len(P), :, i] = log_odds[::-1, ::-1]
+            # Example, width 3 of 300 places: the last two have no room.
+            room[self.span - len(P) + 1 :, i] = -1e9
+        self.set_weights([kernels, room])
+
+    def call(self, X):
+        X = central(X, self.span)
+        # N behind the end: then every place is a place, also for the widest motif.
+        X = ops.pad(X, ((0, 0), (0, self.width - 1), (0, 0)))
+        strands = []
+        for kernel in (self.kernels[0], self.kernels[1]):
+            scores = ops.conv(X, kernel, padding="valid")  # (B, span, n)
+            # logsumexp: a good site's e to the power of its score is very large.
+            strands.append(ops.logsumexp(scores + self.room, 1))
+        return ops.logaddexp(*strands)
+
+    def get_config(self):
+        own = {"n": self.n, "width": self.width, "span": self.span}
+        return super().get_config() | own
+
+
 # ---- feeding bits
 
 
@@ -1374,6 +1624,12 @@ def make_yardstick(args, splits, out_dir):
     started = time.time()
     if args.features == "kmer":
         model = kmer_network()
+    elif args.features == "gc":
+        model = kmer_network(kmers=[(1, LENGTH)])
+    elif args.features == "motifs":
+        motifs = read_motifs(args.motif_file)
+        print(f"{len(motifs):,} known motifs of {args.motif_file}")
+        model = kmer_network(motifs=list(motifs.values()))
     elif args.features == "pca":
         model = pca_network(train, args.seed)
     else:
@@ -1392,11 +1648,19 @@ def make_yardstick(args, splits, out_dir):
     danq.write_json(out_dir / "autoencoder.json", record)
 
 
-def kmer_network():
-    """The yardstick's k-mer counts: (B, 1000, 4) -> (B, 146)."""
+def kmer_network(kmers=YARDSTICK_KMERS, motifs=()):
+    """Counts of k-mers, and occupancies of known motifs: (B, 1000, 4) -> (B, n).
+
+    kmers : pairs (k, central bases);  motifs : read_motifs' matrices
+    """
     inputs = keras.Input((LENGTH, 4))
-    counts = [KmerCounts(k, span)(inputs) for k, span in YARDSTICK_KMERS]
-    return keras.Model(inputs, layers.Concatenate(name="bottleneck")(counts))
+    parts = [KmerCounts(k, span)(inputs) for k, span in kmers]
+    if motifs:
+        width = max(len(P) for P in motifs)
+        occupancy = MotifOccupancy(len(motifs), width, MOTIF_SPAN)
+        parts.append(occupancy(inputs))
+        occupancy.set_motifs(motifs)
+    return keras.Model(inputs, layers.Concatenate(name="bottleneck")(parts))
 
 
 def pca_network(train, seed):
@@ -1442,6 +1706,7 @@ def load_unlabelled(path, folder, limit=None):
     limit : take so many, every k-th
     """
     path = Path(path)
+    # A pipe would be empty the second time.
     if path.exists() and not path.is_file():
         raise BadInput(f"--unlabelled {path} is read twice: give a file, not a pipe")
     state = f"{os.path.realpath(path)} {danq.file_state(path)} {danq.PACKED_FORMAT}"
@@ -1455,6 +1720,7 @@ def load_unlabelled(path, folder, limit=None):
                 pack_fasta(path, temporary)
     with danq.file_faults(copy, "remove it: it is made again"):
         X = np.load(copy, mmap_mode="r")
+    # Of all of it, whatever the limit, which is a setting of its own.
     content = danq.content_hash(X)
     if limit is not None:
         # Example, 10 of 35: rows 0, 3, 6, ... 27.
@@ -1504,6 +1770,7 @@ def known_windows(path):
 def runs_folder(folder):
     """The folder that holds a run's; a run's own may hold scores on other data."""
     folder = Path(os.path.realpath(folder))
+    # Scores on other data lie within the run that they are of.
     if (folder.parent / "args.json").is_file():
         folder = folder.parent
     return folder.parent
@@ -1540,6 +1807,7 @@ def compare(folders, output):
     Runs that differ in their seed alone are one row, with mean and spread. A folder
     without a finished run is named below the table, unless there is no other.
     """
+    # One run that failed shall not hide what the others found.
     missing = []
     for folder in folders:
         if not (Path(folder) / "summary.json").is_file():
@@ -1562,9 +1830,10 @@ def compare(folders, output):
         rows = danq.read_csv(base["folder"] / "metrics.csv")
         assays = np.array([row["assay"] for row in rows])
         figures["-labels"] = draw_labels(scores, assays)
+    # Differences are printed from these.
     yardsticks = list(groups)[:1]  # DanQ, by the command line's order
     for name, group in groups.items():
-        if group[0]["model"] == "k-mers -> forest":
+        if group[0]["settings"].get("features") in ("kmer", "motifs"):
             yardsticks.append(name)
     table = comparison_table(groups) + differences(scores, yardsticks)
     if missing:
@@ -1598,6 +1867,7 @@ def group_runs(runs, free):
     """
     groups = []
     for run in runs:
+        # A run joins the first group that it fits into.
         for group in groups:
             if same_settings(run, group[0], free):
                 group.append(run)
@@ -1617,6 +1887,7 @@ def group_runs(runs, free):
 
 
 def same_settings(run, other, free):
+    # What may differ is None in both.
     one = run["settings"] | dict.fromkeys(free)
     two = other["settings"] | dict.fromkeys(free)
     return run["model"] == other["model"] and one == two
@@ -1627,6 +1898,7 @@ def save_side_by_side(table, figures, output, simulated):
 
     figures : {end: figure}, for `output`END.png and .svg
     """
+    # Standard output takes the table; figures need a name.
     if str(output) == "-":
         print(table, end="")
         return
@@ -1943,6 +2215,7 @@ def draw_training(runs):
             axis.text(1, PAPER_LOSS[1], "2018 paper: loss, its eight epochs")
         scale = "log" if key == "loss" else "linear"
         axis.set(xlabel="epoch", ylabel=key, title=script, yscale=scale)
+        # As plain numbers: 10^8 would be written as a formula.
         axis.yaxis.set_major_formatter("{x:g}")
         axis.xaxis.get_major_locator().set_params(integer=True)
     return figure

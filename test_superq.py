@@ -68,8 +68,9 @@ FOREST = "--forest-trees 6 --forest-leaf 4".split()
 
 
 @pytest.fixture(autouse=True)
-def own_folder(tmp_path, monkeypatch):
+def own_folder_and_seed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    keras.utils.set_random_seed(0)
 
 
 def letters_to_onehot(text):
@@ -147,7 +148,6 @@ def reconstruction(model, train, test):
 
 def pooled_network(filters, lstm_units=0):
     """Two networks: one-hot -> pooled features, and -> what their dense layer sees."""
-    keras.utils.set_random_seed(0)
     inputs = keras.Input((1000, 4))
     features = superq.pooled_features(inputs, filters, lstm_units, False, None)
     network = keras.Model(inputs, features)
@@ -616,7 +616,7 @@ def test_two_devices_train_as_one_does(data_dir):
         "danq.main([*flags, '--out-dir', n + '/danq']); "
         "superq.main([*flags, '--forest-trees', '4', '--out-dir', n + '/superq'])"
     )
-    flags = [*SMALL, "--epochs", "1", "--limit", "41", "--data-dir", data_dir]
+    flags = [*SMALL, "--epochs", "1", "--limit", "40", "--data-dir", data_dir]
     processes = {
         n: start_python(
             "-c",
@@ -2570,6 +2570,151 @@ def test_pca_features_have_the_variances_of_the_components(runs):
         Z = file["train/Z"][:].astype(float)
     spread = np.linalg.svd(X - X.mean(0), compute_uv=False)[:5] ** 2 / (len(X) - 1)
     np.testing.assert_allclose(Z[:, :5].var(0, ddof=1), spread, rtol=0.01)
+
+
+MEME = """MEME version 4
+
+ALPHABET= ACGT
+
+MOTIF MA1 one
+letter-probability matrix: alength= 4 w= 3 nsites= 16 E= 0
+1 0 0 0
+0 0.5 0.5 0
+0.25 0.25 0.25 0.25
+
+MOTIF MA2 two
+letter-probability matrix: alength= 4 w= 2 nsites= 16 E= 0
+0 0 0 1
+0 0 1 0
+"""
+
+
+def test_motif_files_are_read_in_the_order_of_the_one_hot():
+    """16 sites: four more, one of each base; columns A, G, C, T."""
+    Path("m.meme").write_text(MEME)
+    motifs = superq.read_motifs("m.meme")
+    assert list(motifs) == ["MA1 one", "MA2 two"]
+    np.testing.assert_allclose(motifs["MA1 one"][0], [0.85, 0.05, 0.05, 0.05])
+    np.testing.assert_allclose(motifs["MA1 one"][1], [0.05, 0.45, 0.45, 0.05])
+    np.testing.assert_allclose(motifs["MA2 two"][1], [0.05, 0.85, 0.05, 0.05])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("ACGT\n", "ACDEFGHIKLMNPQRSTVWY\n", "line 3: the alphabet must be ACGT"),
+        ("0 0.5 0.5 0", "0 0.5 0.9 0", "line 8: must be four probabilities"),
+        ("0 0.5 0.5 0", "0 0.5 x 0", "line 8: must be four probabilities"),
+        ("0 0 1 0\n", "", "the motif MA2 two ends before its last row"),
+        ("alength= 4 w= 2", "alength= 20 w= 2", "line 12: must say alength= 4"),
+        (MEME, "ACGT\n", "holds no motif in MEME's text format"),
+    ],
+)
+def test_bad_motif_files_give_one_clear_line(capsys, old, new, says):
+    Path("m.meme").write_text(MEME.replace(old, new))
+    check_one_line(capsys, f"m.meme.*{says}", superq.read_motifs, "m.meme")
+
+
+def test_occupancies_are_sums_over_places_and_strands():
+    """By hand, place by place, of two motifs of different widths; an N scores 0."""
+    Path("m.meme").write_text(MEME)
+    motifs = list(superq.read_motifs("m.meme").values())
+    X = random_sequences(3).astype(np.float32)
+    X[0, 400] = 0
+    network = superq.kmer_network(kmers=[(1, 1000)], motifs=motifs)
+    answers = network.predict(X, verbose=0)[:, 2:]
+    for x, own in zip(X, answers, strict=True):
+        for P, answer in zip(motifs, own, strict=True):
+            log_odds = np.log(P / 0.25)
+            total = 0
+            for matrix in (log_odds, log_odds[::-1, ::-1]):  # and the other strand
+                for start in range(350, 650 - len(P) + 1):
+                    site = x[start : start + len(P)]
+                    total += np.exp((site * matrix).sum())
+            assert answer == pytest.approx(np.log(total), abs=1e-4)
+
+
+def test_known_motifs_and_gc_content_go_into_the_same_forest(capsys):
+    write_data()
+    Path("m.meme").write_text(MEME)
+    flags = [*FOREST, "--data-dir", ".", "--batch-size", "20", "--features"]
+    superq.main([*flags, "motifs", "--motif-file", "m.meme"])
+    superq.main([*flags, "gc"])
+    with h5py.File("runs/motifs/encodings.h5") as file:
+        assert file["train/Z"].shape == (60, 146 + 2)
+    with h5py.File("runs/gc/encodings.h5") as file:
+        counts = file["train/Z"][:].astype(float) ** 2
+        X = danq.onehot(danq.load_split(".", "train", "runs/packed").X[:])
+    one_base = X[X.sum(-1).min(1) == 1]  # rows without an N
+    GC = one_base[..., 1:3].sum((1, 2))
+    np.testing.assert_allclose(counts[X.sum(-1).min(1) == 1][:, 1], GC, rtol=0.01)
+    superq.main("--compare runs/gc runs/motifs --output c.md".split())
+    models = [row[:2] for row in table_rows("c.md")]
+    assert ["known motifs + k-mers -> forest", "GC content -> forest"] in models
+    says = "--features motifs and --motif-file FILE need each other"
+    check_one_line(capsys, says, superq.main, [*flags, "motifs"])
+
+
+def test_a_filter_is_the_log_odds_of_a_motif_or_of_its_best_part():
+    P = np.full((3, 4), 0.25)
+    P[1] = 0.7, 0.1, 0.1, 0.1
+    kernel = superq.as_filter(P, 6)
+    assert np.flatnonzero(kernel.any(1)).tolist() == [2], "1 of 3 zeros before, and 1"
+    np.testing.assert_allclose(kernel[2], np.log([2.8, 0.4, 0.4, 0.4]))
+    wide = np.full((9, 4), 0.25)
+    wide[6:8] = 0.7, 0.1, 0.1, 0.1
+    kernel = superq.as_filter(wide, 3)
+    assert np.flatnonzero(kernel.any(1)).size == 2, "the part that has them both"
+
+
+def test_motifs_are_chosen_by_what_they_explain_of_all():
+    """Three copies of one column, two of another, one alone; by least squares."""
+    rng = np.random.default_rng(0)
+    a, b, c = rng.normal(size=(3, 500))
+    columns = np.stack([c, b, a, a, b, a], 1) + 0.01 * rng.normal(size=(500, 6))
+    chosen = superq.most_telling(columns, 3)
+    assert chosen[0] in (2, 3, 5)
+    assert chosen[1] in (1, 4)
+    assert chosen[2] == 0
+    R = (columns - columns.mean(0)) / columns.std(0)
+    explained = []
+    for k in range(6):
+        fit = np.linalg.lstsq(R[:, [k]], R)[0]
+        explained.append(np.square(R[:, [k]] @ fit).sum())
+    assert chosen[0] == np.argmax(explained)
+
+
+def test_superq_starts_from_known_motifs(capsys):
+    """The words that labels follow from, as motifs: their filters stay near them."""
+    words = random_words(9)
+    text = "MEME version 4\n\nALPHABET= ACGT\n"
+    for k, word in enumerate(words):
+        text += f"\nMOTIF word{k}\nletter-probability matrix: alength= 4 w= 8\n"
+        for column in word[:, [0, 2, 1, 3]]:  # A, C, G, T
+            text += " ".join(map(str, column)) + "\n"
+    Path("m.meme").write_text(text)
+    write_data()
+    flags = [*SMALL, *FOREST, "--filters", "41", "--data-dir", "."]
+    flags += ["--motif-start", "m.meme"]
+    superq.main(flags)
+    assert "9 of 41 filters start as known motifs" in capsys.readouterr().out
+    scan = danq.load_model("runs/superq").get_layer("motif_scan")
+    assert scan.kernel.shape == (20, 4, 41)
+    kernel = np.asarray(scan.get_weights()[0])
+    found = set()
+    for i in range(9):
+        best = kernel[6:14, :, i].argmax(1)
+        for k, word in enumerate(words):
+            if (best == word.argmax(1)).all():
+                found.add(k)
+    assert len(found) == 9
+    assert read_json("runs/superq/summary.json")["model"] == "SuperQ, motif start"
+    for more, says in (
+        (["--filters", "30"], "needs more than 32 filters, has 30"),
+        (["--ablation", "3"], "--motif-start needs the pooled features"),
+    ):
+        out = ["--out-dir", f"other{len(more[1])}"]
+        check_one_line(capsys, says, superq.main, [*flags, *more, *out])
 
 
 def test_unlabelled_files_are_packed_from_fasta_and_mat():
