@@ -1721,7 +1721,7 @@ def load_unlabelled(path, folder, limit=None):
     with danq.file_faults(copy, "remove it: it is made again"):
         X = np.load(copy, mmap_mode="r")
     # Of all of it, whatever the limit, which is a setting of its own.
-    content = danq.content_hash(X)
+    content = danq.content_hash(copy)
     if limit is not None:
         # Example, 10 of 35: rows 0, 3, 6, ... 27.
         step = max(1, len(X) // limit)
