@@ -75,8 +75,9 @@ try:
 except (ImportError, ValueError) as error:
     os.dup2(stderr, 2)
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    reason = " ".join(str(error).split())  # in one line
     print(
-        f"KERAS_BACKEND {backend} cannot be used here ({error}): "
+        f"KERAS_BACKEND {backend} cannot be used here ({reason}): "
         "install it, or choose tensorflow or jax",
         file=sys.stderr,
     )
