@@ -1946,10 +1946,10 @@ def content_hash(*paths):
     content = hashlib.sha256()
     for path in paths:
         with open(path, "rb") as file:
-            block = file.read(1 << 24)
+            block = file.read(1 << 16)
             while block:
                 content.update(block)
-                block = file.read(1 << 24)
+                block = file.read(1 << 16)
     return content.hexdigest()[:16]
 
 
