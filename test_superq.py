@@ -1,6 +1,6 @@
 """Tests of danq.py and superq.py, in their order; at the end their benchmarks.
 
-    bash run_all.sh --test     makes the environment, then runs this (about 5 minutes)
+    bash run_all.sh --test     makes the environment, then runs this (5 to 11 minutes)
     DEEPSEA_DATA=dir pytest test_superq.py -k data     on the first rows of real files
     python test_superq.py --benchmark danq     speed and memory of each stage
                                                (or superq, or both's training)
