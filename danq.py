@@ -44,6 +44,7 @@ import resource
 import shlex
 import shutil
 import signal
+import struct
 import sys
 import time
 import zlib
@@ -2435,9 +2436,18 @@ DEEPSEA_REGIONS = {"valid": ["chr7:30508751-35296850"], "test": ["chr8", "chr9"]
 UNKNOWN = 4  # code of N and all letters that mean several bases
 NOT_DNA = 255
 WINDOWS = 4096  # written at a time: 16 MB as one-hot
-# MATLAB v5 would allow 2 GB, but is written and read as a whole: four times its size
-# in memory. Larger arrays become v7.3, which is read in tiles.
-V5_BYTES = 128 << 20
+V5_BYTES = (
+    2**31 - 1024
+)  # an array's size is written in 31 bits, with its name and shape
+V5_SLAB = 128 << 20  # bytes written at a time
+# Types of MATLAB's v5 format, by its documentation.
+MI_INT8 = 1
+MI_UINT8 = 2
+MI_INT32 = 5
+MI_UINT32 = 6
+MI_MATRIX = 14
+MI_COMPRESSED = 15
+MX_UINT8_CLASS = 9
 
 
 @dataclasses.dataclass
@@ -2961,7 +2971,7 @@ def write_windows(folder, genome, chromosomes, n_labels):
                 done[split] += len(Y)
                 bar.update(sum(done.values()))
             del codes  # as in read_genome
-    # Only now: v5 cannot grow, and holds its arrays transposed.
+    # Only now: v5 cannot grow.
     for split, n in zip(SPLITS, sizes, strict=True):
         width = max(4 * LENGTH, n_labels)
         if split != "train" and 2 * n * width <= V5_BYTES:
@@ -3041,13 +3051,53 @@ def write_rows(file, split, first, codes, Y):
 
 
 def rewrite_as_v5(path):
-    """As DeepSEA ships valid.mat and test.mat: (N, 4, 1000) and (N, K)."""
-    arrays = {}
-    with h5py.File(path) as file:
-        for key, array_ in file.items():
-            arrays[key] = array_[()].T
-    with new_file(path) as temporary:
-        scipy.io.savemat(temporary, arrays, do_compression=True)
+    """As DeepSEA ships valid.mat and test.mat: MATLAB v5, (N, 4, 1000) and (N, K).
+
+    scipy.io.savemat needs whole arrays in memory, several times. But MATLAB counts the
+    first index fastest: its bytes of (N, 4, 1000) stand in the order of HDF5's
+    (1000, 4, N), so that a slab after the other can be copied.
+    """
+    with (
+        h5py.File(path) as source,
+        new_file(path) as temporary,
+        open(temporary, "wb") as file,
+    ):
+        text = b"MATLAB 5.0 MAT-file, DeepSEA's layout"
+        # 124 bytes of text and zeros, the version, and "MI" the wrong way round, which
+        # says in which order bytes stand.
+        file.write(text.ljust(116) + bytes(8) + struct.pack("<HH", 0x0100, 0x4D49))
+        for name, array in source.items():
+            write_v5_array(file, name, array)
+
+
+def write_v5_array(file, name, array):
+    """Append an HDF5 dataset of bytes as a compressed variable, its axes reversed."""
+    shape = array.shape[::-1]
+    about = v5_element(MI_UINT32, struct.pack("<II", MX_UINT8_CLASS, 0))
+    about += v5_element(MI_INT32, struct.pack(f"<{len(shape)}i", *shape))
+    about += v5_element(MI_INT8, name.encode())
+    about += struct.pack("<II", MI_UINT8, array.size)
+    padding = bytes(-array.size % 8)
+    size = len(about) + array.size + len(padding)
+
+    # The size of what is compressed stands before it, and is known after it.
+    file.write(struct.pack("<II", MI_COMPRESSED, 0))
+    start = file.tell()
+    packer = zlib.compressobj(1)
+    file.write(packer.compress(struct.pack("<II", MI_MATRIX, size) + about))
+    rows = max(1, V5_SLAB // (array.size // len(array)))
+    for first in range(0, len(array), rows):
+        file.write(packer.compress(array[first : first + rows].tobytes()))
+    file.write(packer.compress(padding) + packer.flush())
+    end = file.tell()
+    file.seek(start - 4)
+    file.write(struct.pack("<I", end - start))
+    file.seek(end)
+
+
+def v5_element(kind, content):
+    """Type, size and content, in steps of 8 bytes: 5 bytes are followed by 3 zeros."""
+    return struct.pack("<II", kind, len(content)) + content + bytes(-len(content) % 8)
 
 
 def print_kept(chromosomes, labels, positives):

@@ -1688,6 +1688,10 @@ def test_made_data_have_deepseas_layouts(monkeypatch):
     assert len(list(Path("out").iterdir())) == 7
     rows = read_made()
     shutil.rmtree("out")
+    monkeypatch.setattr(danq, "V5_SLAB", 1000)  # many slabs, the last one smaller
+    make()
+    assert rows == read_made()
+    shutil.rmtree("out")
     monkeypatch.setattr(danq, "V5_BYTES", 6 * 4000 - 1)
     make()
     assert h5py.is_hdf5("out/test.mat")
