@@ -1885,9 +1885,9 @@ def load_split(data_dir, name, folder, limit=None):
     path = Path(data_dir) / f"{name}.mat"
     if not path.is_file():
         raise BadInput(
-            f"{path} is missing, one of train.mat, valid.mat, test.mat: for simulated "
-            "ones run python danq.py --make-demo-data demo, "
-            "then this again with --data-dir demo"
+            f"{path} is missing, one of train.mat, valid.mat, test.mat: "
+            "bash run_all.sh --real makes real ones; for simulated ones run "
+            "python danq.py --make-demo-data demo, then this again with --data-dir demo"
         )
     # Copies of data folders of the same name must not meet.
     home = os.path.realpath(data_dir)

@@ -313,5 +313,6 @@ if [[ $demo ]]; then
 This was the demo: SIMULATED data, narrow networks, few epochs. For the real thing put DeepSEA's train.mat, valid.mat and
 test.mat into data/ (the bundle: https://$bundle)
 on a machine with a GPU, and run the same command again; or name your own: DATA=dir bash run_all.sh
+Real DNA without a GPU, in about half an hour: LIMIT=2000 EPOCHS=6 bash run_all.sh --real
 END
 fi
