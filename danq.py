@@ -784,7 +784,7 @@ def score_and_write(args, score, strand_blind, test, target, home):
     thresholds = [float(trained[output]["threshold"]) for output in outputs]
     Y = test.window_labels()[:, columns]
     summary = read_json(out_dir / "summary.json")
-    for key in ("reconstruction", "subset_accuracy", "parts"):
+    for key in ("reconstruction", "subset_accuracy", "answers"):
         summary.pop(key, None)  # of the run's own test split
     summary |= {
         "data": args.test_data,
@@ -1150,7 +1150,7 @@ class Batches(keras.utils.PyDataset):
         # Row numbers; shuffling these is cheap, shuffling 3 GB of bits is not.
         self.order = np.arange(len(split))
         if seed is not None:
-            self.order = split.shuffled(np.random.default_rng([seed, epoch]))
+            self.order = np.random.default_rng([seed, epoch]).permutation(len(split))
         shared = keras.distribution.distribution()
         if shared:  # each device gets as many rows: a few stay out
             rest = len(split) % shared.num_model_replicas
@@ -2174,7 +2174,6 @@ class Split:
     Y : (n, ceil(K / 8)) uint8, np.packbits of the labels; a memory map
     windows : rows to score: n, or n / 2 with `strands`
     strands : row windows + i is the reverse complement of row i
-    one_strand : an epoch takes each window once, on a strand drawn at random
     content : a hash of X and Y
     """
 
@@ -2183,21 +2182,11 @@ class Split:
     n_labels: int
     windows: int
     strands: bool = False
-    one_strand: bool = False
     simulated: bool = False
     content: str = ""
 
     def __len__(self):
-        """Rows of an epoch."""
-        return self.windows if self.one_strand else len(self.X)
-
-    def shuffled(self, rng):
-        """Rows in the order in which an epoch takes them."""
-        rows = rng.permutation(len(self))
-        if self.one_strand and self.strands:
-            # Row windows + i is the other strand of row i.
-            rows += self.windows * rng.integers(0, 2, len(rows))
-        return rows
+        return len(self.X)
 
     def batch(self, rows):
         return self.X[rows], self.Y[rows]

@@ -472,10 +472,6 @@ def train_autoencoder(args, train, splits, out_dir):
     valid = None
     if recipe.keep == "best epoch":
         valid = splits["valid"]
-    # The pooled features are the same on both strands: one of them teaches as much.
-    if recipe.pooled:
-        train = replace(train, one_strand=True)
-        valid = replace(valid, one_strand=True)
     commonest = base_shares(train).max()
     chance = f" (commonest base: acc {commonest:.4f})"
     if recipe.loss == "squared error":
@@ -935,7 +931,8 @@ def fit_and_score(args, out_dir):
         if args.label_weight:
             answers |= answers_with_labels(answers["forest"], out_dir)
         # Which of them is SuperQ's answer, is chosen on validation, never on test.
-        answer = choose_answer(answers, file["valid"], labels)
+        about["validation"] = mean_scores(answers, file["valid"], labels)
+        answer = choose_answer(about["validation"])
         P_valid, Y_valid = score_encodings(answers[answer], file["valid"])
         P_test, Y_test = score_encodings(answers[answer], file["test"])
         about["answers"] = {}
@@ -1038,13 +1035,16 @@ def answers_with_labels(from_forest, out_dir):
     return {"label output": from_labels, "mean": mean}
 
 
-def choose_answer(answers, group, labels):
-    """ "mean" where it has the higher AUPRC on a split, else "forest"."""
-    if "mean" not in answers:
+def choose_answer(scores):
+    """ "mean" where its AUPRC is above the forest's, else "forest".
+
+    scores : mean_scores of a split
+    """
+    if "mean" not in scores:
         return "forest"
-    rivals = {name: answers[name] for name in ("forest", "mean")}
-    scores = mean_scores(rivals, group, labels)
-    return max(rivals, key=lambda name: scores[name]["auprc"] or 0)
+    # None where no label has both classes.
+    gain = (scores["mean"]["auprc"] or 0) - (scores["forest"]["auprc"] or 0)
+    return "mean" if gain > 0 else "forest"
 
 
 def mean_scores(answers, group, labels):
@@ -1591,12 +1591,7 @@ class MixedSplit(danq.Split):
     unlabelled: np.ndarray | None = None
 
     def __len__(self):
-        return super().__len__() + len(self.unlabelled)
-
-    def shuffled(self, rng):
-        labelled = super().shuffled(rng)
-        more = len(self.X) + np.arange(len(self.unlabelled))
-        return rng.permutation(np.concatenate([labelled, more]))
+        return len(self.X) + len(self.unlabelled)
 
     def batch(self, rows):
         """X, Y and weights of some rows: 1, or 0 without labels."""

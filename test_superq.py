@@ -149,7 +149,7 @@ def reconstruction(model, train, test):
 def pooled_network(filters, lstm_units=0):
     """Two networks: one-hot -> pooled features, and -> what their dense layer sees."""
     inputs = keras.Input((1000, 4))
-    features = superq.pooled_features(inputs, filters, lstm_units, False, None)
+    features = superq.pooled_features(inputs, filters, lstm_units, None)
     network = keras.Model(inputs, features)
     (norm,) = [x for x in network.layers if isinstance(x, BatchNormalization)]
     return network, keras.Model(inputs, norm.input)
@@ -510,9 +510,10 @@ def test_a_small_fit_learns_and_its_twin_with_shuffled_labels_does_not(learned, 
     twin = read_json(learned[f"{name}-shuffled"] / "summary.json")
     assert twin["means"]["all"]["auroc"] < 0.6
     if name == "superq":
-        answer = read_json(learned[name] / "summary.json")["label_output"]
-        assert answer["auroc"] > 0.65
-        assert twin["label_output"]["auroc"] < 0.6
+        answers = read_json(learned[name] / "summary.json")["answers"]
+        for answer, scores in answers.items():
+            assert scores["auroc"] > 0.65
+            assert twin["answers"][answer]["auroc"] < 0.6
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -736,7 +737,8 @@ def test_the_label_outputs_score_by_hand(learned):
     model = danq.load_model(learned["superq"])
     both = (X, danq.reverse_complement(X))
     P = sum(model.predict(strand, verbose=0)["labels"] for strand in both) / 2
-    reported = read_json(learned["superq"] / "summary.json")["label_output"]
+    answers = read_json(learned["superq"] / "summary.json")["answers"]
+    reported = answers["label output"]
     for key, score in (("auroc", roc_auc_score), ("auprc", average_precision_score)):
         by_hand = np.mean([score(Y[:, k], P[:, k]) for k in range(Y.shape[1])])
         assert reported[key] == pytest.approx(by_hand, abs=0.003)
@@ -818,7 +820,7 @@ def test_foreign_data_are_scored_by_label_name(runs, data_dir, capsys, name):
         )
         assert read_table(there / "metrics.csv") == rows[known]
         assert read_table(out / "metrics.csv") == rows
-    of_the_own_test_split = {"reconstruction", "label_output"}
+    of_the_own_test_split = {"reconstruction", "answers"}
     assert not of_the_own_test_split & read_json(there / "summary.json").keys()
     unknown = "".join(f"{i}\tTF\tother {i}\n" for i in range(len(labels)))
     Path("labels.tsv").write_text(f"{head}\n{unknown}")
@@ -1702,7 +1704,8 @@ def test_made_labels_are_read():
     write_genome(small_genome())
     write_tracks(small_tracks())
     make()
-    assert danq.load_labels("out", 2) == [(0, "TF", "ctcf"), (1, "DNase", "open")]
+    labels = danq.load_labels("out", 2)
+    assert [label[:3] for label in labels] == [(0, "TF", "ctcf"), (1, "DNase", "open")]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -2095,7 +2098,7 @@ def test_simulated_data_look_like_deepsea():
     assert [label[1] for label in labels] == ["DNase"] * 125 + ["TF"] * 690 + [
         "histone"
     ] * 104
-    assert all(name.startswith("SIMULATED|") for _, _, name in labels)
+    assert all(label.name.startswith("SIMULATED|") for label in labels)
     X = danq.onehot(split.X)
     CpG, GpC = (
         (X[:, :-1, base] & X[:, 1:, 3 - base]).mean() for base in (2, 1)
@@ -2342,7 +2345,7 @@ def test_pooled_features_stand_in_the_middle_and_are_strand_blind():
         :, 350:650
     ]  # the same middle; 600 and 1,000 bases are only counted
     inputs = keras.Input((1000, 4))
-    network = keras.Model(inputs, superq.pooled_features(inputs, 4, 2, False, None))
+    network = keras.Model(inputs, superq.pooled_features(inputs, 4, 2, None))
     Z = [
         network.predict(x, verbose=0)
         for x in (X, danq.reverse_complement(X), X[:, ::-1])
@@ -2401,19 +2404,6 @@ def test_motifs_of_the_core_are_those_of_the_210_bases_in_the_middle(monkeypatch
     assert heard(649, 650)[~deaf].any()
 
 
-def test_without_labels_the_yardsticks_counts_stand_among_the_features():
-    X = random_sequences(3)
-    X[0, 480:600] = 0
-    network = superq.build_autoencoder(4, 2, n_labels=0)
-    code = superq.encoder_of(network).predict(X, verbose=0)
-    pairs = superq.KmerCounts(2, 1000)(X.astype(np.float32))
-    words = superq.KmerCounts(4, 300)(X.astype(np.float32))
-    np.testing.assert_allclose(code[:, 250:260], pairs, rtol=1e-5)
-    np.testing.assert_allclose(code[:, 260:396], words, rtol=1e-5)
-    labelled = superq.build_autoencoder(4, 2, n_labels=3)
-    assert labelled.get_layer("pooled").output.shape == (None, 250)
-
-
 def rebuilding(answer):
     """An autoencoder whose code is the bases themselves, decoded by a function."""
     inputs = keras.Input((1000, 4))
@@ -2459,9 +2449,11 @@ def test_encodings_are_what_the_bottleneck_answers(runs, name):
     layer = keras.Model(model.inputs, model.get_layer("bottleneck").output)
     with h5py.File(runs[name][0] / "encodings.h5") as file:
         for split, rows in splits.items():
-            Z = layer.predict(danq.onehot(rows.X), verbose=0)
+            # Each window once: its other strand has the same pooled features.
+            Z = layer.predict(danq.onehot(rows.X[: rows.windows]), verbose=0)
             np.testing.assert_allclose(file[f"{split}/Z"][:], Z, rtol=2e-3, atol=0.01)
-            np.testing.assert_array_equal(file[f"{split}/Y"][:], rows.labels())
+            labels = rows.window_labels()
+            np.testing.assert_array_equal(file[f"{split}/Y"][:], labels)
 
 
 def forest_data(n=400, K=7):
@@ -2593,6 +2585,19 @@ letter-probability matrix: alength= 4 w= 2 nsites= 16 E= 0
 """
 
 
+JASPAR = """>MA1 one
+A [ 16 0 4 ]
+C [ 0 8 4 ]
+G [ 0 8 4 ]
+T [ 0 0 4 ]
+>MA2 two
+A [ 0 0 ]
+C [ 0 0 ]
+G [ 0 16 ]
+T [ 16 0 ]
+"""
+
+
 def test_motif_files_are_read_in_the_order_of_the_one_hot():
     """16 sites: four more, one of each base; columns A, G, C, T."""
     Path("m.meme").write_text(MEME)
@@ -2601,6 +2606,11 @@ def test_motif_files_are_read_in_the_order_of_the_one_hot():
     np.testing.assert_allclose(motifs["MA1 one"][0], [0.85, 0.05, 0.05, 0.05])
     np.testing.assert_allclose(motifs["MA1 one"][1], [0.05, 0.45, 0.45, 0.05])
     np.testing.assert_allclose(motifs["MA2 two"][1], [0.05, 0.85, 0.05, 0.05])
+    Path("m.jaspar").write_text(JASPAR)
+    the_same = danq.read_motifs("m.jaspar")
+    assert list(the_same) == list(motifs)
+    for name, P in motifs.items():
+        np.testing.assert_allclose(the_same[name], P)
 
 
 @pytest.mark.parametrize(
@@ -2612,6 +2622,13 @@ def test_motif_files_are_read_in_the_order_of_the_one_hot():
         ("0 0 1 0\n", "", "the motif MA2 two ends before its last row"),
         ("alength= 4 w= 2", "alength= 20 w= 2", "line 12: must say alength= 4"),
         (MEME, "ACGT\n", "holds no motif in MEME's text format"),
+        ("0 0.5 0.5 0\n0.25 0.25 0.25 0.25", "", "the motif MA1 one ends before"),
+        (MEME, JASPAR.replace("A [", "B ["), "line 2: must be A \\[ and its counts"),
+        (MEME, JASPAR.replace("8 4 ]", "8 x ]"), "line 3: must be C"),
+        (MEME, JASPAR.replace("0 8 4 ]", "0 8 ]"), "line 1: MA1 one must have four"),
+        (MEME, JASPAR.replace("16 0 4", "0 0 4"), "has a position without any count"),
+        (MEME, JASPAR[:40], "line 1: MA1 one must have four rows"),
+        (MEME, JASPAR + "MA3\n", "line 11: must be a motif's name after >"),
     ],
 )
 def test_bad_motif_files_give_one_clear_line(capsys, old, new, says):
@@ -2645,10 +2662,10 @@ def test_known_motifs_and_gc_content_go_into_the_same_forest(capsys):
     superq.main([*flags, "motifs", "--motif-file", "m.meme"])
     superq.main([*flags, "gc"])
     with h5py.File("runs/motifs/encodings.h5") as file:
-        assert file["train/Z"].shape == (60, 146 + 2)
+        assert file["train/Z"].shape == (30, 146 + 2), "windows, on one strand"
     with h5py.File("runs/gc/encodings.h5") as file:
         counts = file["train/Z"][:].astype(float) ** 2
-        X = danq.onehot(danq.load_split(".", "train", "runs/packed").X[:])
+        X = danq.onehot(danq.load_split(".", "train", "runs/packed").X[:30])
     one_base = X[X.sum(-1).min(1) == 1]  # rows without an N
     GC = one_base[..., 1:3].sum((1, 2))
     np.testing.assert_allclose(counts[X.sum(-1).min(1) == 1][:, 1], GC, rtol=0.01)
@@ -2701,7 +2718,7 @@ def test_superq_starts_from_known_motifs(capsys):
     flags = [*SMALL, *FOREST, "--filters", "41", "--data-dir", "."]
     flags += ["--motif-start", "m.meme", "--epochs", "1"]
     superq.main(flags)
-    assert "9 of 41 filters start as known motifs" in capsys.readouterr().out
+    assert "9 of 41 filters start as known motifs, of 9" in capsys.readouterr().out
     scan = danq.load_model("runs/superq").get_layer("motif_scan")
     assert scan.kernel.shape == (20, 4, 41)
     kernel = np.asarray(scan.get_weights()[0])
@@ -2762,20 +2779,31 @@ def test_comparison_sets_runs_side_by_side(runs, capsys):
         )
 
 
-def made_up_run(folder, like, scores, assays=None, **more):
-    """A copy of a run whose metrics.csv holds made-up scores (K, 2): AUROC and AUPRC.
+def made_up_run(folder, like, scores, assays=None, factors=None, **more):
+    """A copy of a run with made-up scores of each label: AUROC and AUPRC.
 
+    scores : (K, 2), or (stretches, K, 2), of which a label's score is the mean, and its
+        score without a stretch that of the others
     more : of its summary; its means are those of the scores
     """
     folder = Path(folder)
     shutil.copytree(like, folder)
     (folder / "history.csv").unlink(missing_ok=True)
+    scores = np.array(scores)
+    if scores.ndim == 2:
+        scores = np.stack([scores] * 4)
+    n = len(scores)
+    without = (scores.sum(0) - scores) / (n - 1)
+    np.savez(folder / "without.npz", scores=without)
+    scores = scores.mean(0)
     assays = assays or ["TF"] * len(scores)
+    factors = factors or [f"factor {k}" for k in range(len(scores))]
     row = read_table(folder / "metrics.csv")[0]
     rows = []
     for k, (auroc, auprc) in enumerate(scores):
         own = {"column": k, "assay": assays[k], "name": f"label {k}"}
-        rows.append(row | own | {"auroc": auroc, "auprc": auprc, "f1": auprc / 2})
+        own |= {"factor": factors[k], "auroc": auroc, "auprc": auprc, "f1": auprc / 2}
+        rows.append(row | own)
     danq.write_csv(folder / "metrics.csv", rows)
     means = {}
     for assay in ["all", *dict.fromkeys(assays)]:
@@ -2811,23 +2839,91 @@ def captured_figures(monkeypatch):
     return figures
 
 
+def numbers_in(cell):
+    return [float(number) for number in re.findall(r"[+-]\.?[\d.]+", cell)]
+
+
 def test_differences_and_their_intervals_on_made_up_scores(runs):
-    """AUROC .1 higher on average, spread .05; AUPRC .04 lower, spread .02."""
+    """AUROC .1 higher on average, AUPRC .04 lower; 50 stretches, 20 factors of 10.
+
+    Stretches differ by .07 and .02, factors by .05 and .3: AUPRC would be lower on
+    other DNA, and not for other factors.
+    """
     rng = np.random.default_rng(0)
-    base = rng.uniform(0.4, 0.6, (200, 2))
-    rise = rng.normal((0.1, -0.04), (0.05, 0.02), (200, 2))
+    base = rng.uniform(0.4, 0.6, (50, 200, 2))
+    of_stretches = rng.normal((0.1, -0.04), (0.07, 0.02), (50, 1, 2))
+    of_factors = rng.normal(0, (0.05, 0.3), (20, 2))
+    of_factors -= of_factors.mean(0)
+    rise = of_stretches + np.repeat(of_factors, 10, axis=0)
     kmer = runs["kmer"][0]
-    made_up_run("a", kmer, base, model="DanQ")
-    made_up_run("b", kmer, base + rise, model="SuperQ")
+    factors = [f"factor {k // 10}" for k in range(200)]
+    made_up_run("a", kmer, base, factors=factors, model="DanQ")
+    made_up_run("b", kmer, base + rise, factors=factors, model="SuperQ")
     superq.main("--compare a b --output c.md".split())
     rows = [row for row in table_rows("c.md") if row[:2] == ["SuperQ", "DanQ"]]
-    assert len(rows) == 1
-    for cell, own in zip(rows[0][2:], rise.T, strict=True):
-        mean, low, high = map(float, re.findall(r"[+-]\.?[\d.]+", cell))
-        assert mean == pytest.approx(own.mean(), abs=1e-4)
-        half = 1.96 * own.std() / np.sqrt(200)  # of a normal distribution
-        assert low == pytest.approx(own.mean() - half, abs=0.2 * half)
-        assert high == pytest.approx(own.mean() + half, abs=0.2 * half)
+    assert [row[2] for row in rows] == ["AUROC", "AUPRC"]
+    for k, row in enumerate(rows):
+        # For these labels: 50 stretches that were drawn; Student's t of 49.
+        stretches = rise[:, :, k].mean(1)
+        mean = stretches.mean()
+        half = 2.0096 * stretches.std(ddof=1) / np.sqrt(50)
+        assert numbers_in(row[3]) == pytest.approx([mean], abs=1e-4)
+        assert numbers_in(row[4]) == pytest.approx([mean - half, mean + half], abs=2e-4)
+        # For other factors: 20 that were drawn, normally distributed.
+        half = 1.96 * of_factors[:, k].std() / np.sqrt(20)
+        expected = [mean - half, mean + half]
+        assert numbers_in(row[5]) == pytest.approx(expected, abs=0.2 * half)
+        leads = rise[..., k].mean(0) > 0
+        assert row[6] == f"{leads.sum()} of 200"
+        assert row[7] == f"{leads.sum() // 10} of 20"
+    assert [row[8] for row in rows] == ["holds", "these labels only"]
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_scores_without_a_stretch_are_scikit_learns_of_the_other_windows(ties):
+    """Seven stretches of 60 windows; label 2 has positives in the first one only."""
+    rng = np.random.default_rng(0)
+    P = rng.random((60, 3))
+    if ties:
+        P = P.round(1)
+    Y = (rng.random((60, 3)) < 0.3).astype(np.uint8)
+    Y[:, 2] = np.arange(60) < 4
+    scores = danq.scores_without(P, Y, 7)
+    assert scores.shape == (7, 3, 2)
+    for i in range(7):
+        others = np.arange(60) * 7 // 60 != i
+        for k in range(3):
+            if i == 0 and k == 2:
+                assert np.isnan(scores[i, k]).all()
+            else:
+                y, p = Y[others, k], P[others, k]
+                by_hand = roc_auc_score(y, p), average_precision_score(y, p)
+                np.testing.assert_allclose(scores[i, k], by_hand, atol=1e-12)
+    assert danq.scores_without(P[:5], Y[:5], 7).shape == (5, 3, 2)
+
+
+def test_a_label_that_a_stretch_holds_alone_is_in_no_interval():
+    """Its score without that stretch is unknown: the others decide."""
+    whole = np.array([0.6, 0.7, 0.9])
+    without = np.stack([whole + 0.01, whole - 0.01])
+    without[0, 2] = np.nan
+    mean, low, high = superq.other_dna(whole, without)
+    assert mean == pytest.approx(0.65)
+    # Half of .02 squared, its root .01; Student's t of 1 is 12.706.
+    assert (high - low) / 2 == pytest.approx(12.706 * 0.01, rel=1e-3)
+
+
+def test_factors_are_the_labels_of_any_cell():
+    names = ("TF|CTCF|A549", "TF|CTCF|liver|ENCFF1", "TF|UniPk|x", "CTCF in A549")
+    factors = [danq.factor_of(name) for name in names]
+    assert factors == ["TF|CTCF", "TF|CTCF", "TF|UniPk|x", "CTCF in A549"]
+    rows = "column\tassay\tname\tfactor\n0\tTF\tctcf\tCTCF\n1\tTF\tx|y|z\t\n"
+    Path("labels.tsv").write_text(rows.replace("z\t\n", "z\tMAX\n"))
+    assert [label.factor for label in danq.load_labels(".", 2)] == ["CTCF", "MAX"]
+    Path("labels.tsv").write_text(rows.replace("\t\n", "\n"))
+    says = "labels.tsv, line 3: must be"
+    with pytest.raises(danq.BadInput, match=says):
+        danq.load_labels(".", 2)
 
 
 def test_cells_of_the_comparison_table_are_what_its_head_says(runs, monkeypatch):
@@ -2930,10 +3026,11 @@ def test_seeds_become_a_mean_and_other_settings_rows_of_their_own(runs, capsys):
         "[other]",
         "[edited]",
     ]
-    assert (
-        "| k-mers -> forest [other] | k-mers -> forest [0] "
-        "| +0.0000 (+0.0000 to +0.0000) |" in table
+    equal = "+0.0000 | +0.0000 to +0.0000 | +0.0000 to +0.0000"
+    assert f"| k-mers -> forest [other] | k-mers -> forest [0] | AUROC | {equal}" in (
+        table
     )
+    assert "| tie |" in table
     assert "| k-mers -> forest | 0.6500 ± 0.0707 / " in printed(
         "--curve 0 1 larger --output curve.md"
     )
@@ -3354,7 +3451,7 @@ LABELS = "column\tassay\tname\n0\tTF\tCTCF\n1\tTF\tMYC\n"
 def test_the_first_wrong_line_of_labels_is_named(capsys, text, line):
     Path("labels.tsv").write_bytes(text.encode())
     if line is None:
-        expected = [(0, "TF", "CTCF"), (1, "TF", "MYC")]
+        expected = [(0, "TF", "CTCF", "CTCF"), (1, "TF", "MYC", "MYC")]
         assert danq.load_labels(".", 2) == expected
     else:
         check_one_line(capsys, f"labels.tsv, line {line}:", danq.load_labels, ".", 2)
