@@ -588,8 +588,8 @@ def write_encodings(path, encode, splits, labels, about, batch_size):
     """
     started = time.time()
     part = path.with_suffix(".part")
-    # One sequence, encoded to see what an encoding looks like.
-    first = encode(splits["train"].X[:1])  # shows width and type
+    # One encoding shows width and type; a whole batch compiles for those that follow.
+    first = encode(splits["train"].X[:batch_size])[:1]
     blocks = []  # (split, rows), in the order of the file
     for split in splits.values():
         for rows in gen_batches(len(split.X), batch_size):
