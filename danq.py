@@ -337,7 +337,10 @@ def train_epoch(model, train, valid, args, checkpoint, callbacks):
         # Building makes the optimizer's variables, which a checkpoint fills.
         if not model.optimizer.built:
             # Under JAX, a fit() that has to build first would lose the first batch.
-            model.test_on_batch(*batches[0])
+            x, y, *weight = batches[0]
+            answers = model(x)
+            model.compute_loss(x, y, answers, *weight)
+            model.compute_metrics(x, y, answers, *weight)
             model.optimizer.build(model.trainable_variables)
         fitted = model.fit(
             batches,

@@ -605,8 +605,8 @@ def write_encodings(path, encode, splits, labels, about, batch_size, one_strand)
     """
     started = time.time()
     part = path.with_suffix(".part")
-    # One sequence, encoded to see what an encoding looks like.
-    first = encode(splits["train"].X[:1])  # shows width and type
+    # One encoding shows width and type; a whole batch compiles for those that follow.
+    first = encode(splits["train"].X[:batch_size])[:1]
     blocks = []  # (split, rows), in the order of the file
     n_rows = {}
     for name, split in splits.items():
