@@ -1485,11 +1485,9 @@ class AutoencoderFromBits(danq.FromBits):
         if label_weight is None:
             label_weight = every_row
 
-        targets = {
-            "bases": X,
-            "composition": self.composition(X),
-            "labels": labels,
-        }
+        targets = {"bases": X, "labels": labels}
+        if "composition" in self.asked:
+            targets["composition"] = self.composition(X)
         weights = {
             "bases": base_weight,
             "composition": every_row,

@@ -302,30 +302,52 @@ class Terminal(io.StringIO):
         return True
 
 
+def other_keras_settings(home):
+    """A home whose keras.json is that of another project, as text."""
+    (home / ".keras").mkdir(parents=True)
+    other = {"image_data_format": "channels_first", "floatx": "float16", "epsilon": 1}
+    (home / ".keras" / "keras.json").write_text(json.dumps(other))
+    return str(home)
+
+
+def write_words_as_motifs(path):
+    """The words that labels follow from, in MEME's text format."""
+    text = "MEME version 4\n\nALPHABET= ACGT\n"
+    for k, word in enumerate(random_words(9)):
+        text += f"\nMOTIF word{k}\nletter-probability matrix: alength= 4 w= 8\n"
+        for column in word[:, [0, 2, 1, 3]]:  # A, C, G, T
+            text += " ".join(map(str, column)) + "\n"
+    path.write_text(text)
+
+
 @pytest.fixture(scope="session")
 def runs(data_dir, tmp_path_factory):
     """Small runs that tests share, {name: (out_dir, printed, flags)}.
 
-    danq is run on a terminal, superq as a process of its own.
+    danq is run on a terminal; superq as a process of its own, in the home of somebody
+    who has other settings of Keras.
     """
     folder = tmp_path_factory.mktemp("runs")
     done = {}
     (folder / "more.fa").write_text(">chr\n" + "GATTACAT" * 1000 + "N" * 2500)
+    write_words_as_motifs(folder / "words.meme")
     more = f"--unlabelled {folder}/more.fa --unlabelled-limit 6 --label-weight 0"
     more += " --mixed-precision --max-seconds .01"
+    more += f" --motif-start {folder}/words.meme --filters 41"
+    # A BLSTM takes seconds to compile: danq, superq and more have one.
     variants = {
         "danq": "",
-        "paper": "--paper",
+        "paper": "--paper --no-lstm",
         "more": more,
         "kmer": "--features kmer",
         "pca": "--features pca",
-        "untrained": "--features untrained",
+        "untrained": "--features untrained --no-lstm",
         "superq": "",
     }
     for name, flags in variants.items():
         variants[name] = [
-            *flags.split(),
             *SMALL,
+            *flags.split(),
             "--data-dir",
             str(data_dir),
             "--limit",
@@ -334,7 +356,8 @@ def runs(data_dir, tmp_path_factory):
             str(folder / name),
             *FOREST * (name != "danq"),
         ]
-    process = start_python(HERE / "superq.py", *variants["superq"])
+    home = other_keras_settings(folder / "home")
+    process = start_python(HERE / "superq.py", *variants["superq"], HOME=home)
     for name, flags in [*variants.items()][:-1]:
         out = Terminal() if name == "danq" else io.StringIO()
         with contextlib.redirect_stdout(out):
@@ -1207,7 +1230,7 @@ def test_unusual_data_run_to_the_end():
     for split, n in (("train", 31), ("valid", 7), ("test", 1)):
         write_hdf5(split, X[:n], Y[:n])
         Path(f"data/{split}.mat").symlink_to(f"../{split}.mat")
-    superq.main([*SMALL, *FOREST, "--epochs", "1"])
+    superq.main([*SMALL, *FOREST, "--epochs", "1", "--no-lstm"])
     summary = read_json("runs/superq/summary.json")
     assert (summary["labels"], summary["test_windows"], summary["labels_scored"]) == (
         1,
@@ -2709,37 +2732,28 @@ def test_motifs_are_chosen_by_what_they_explain_of_all():
     assert chosen[0] == np.argmax(explained)
 
 
-def test_superq_starts_from_known_motifs(capsys):
+def test_superq_starts_from_known_motifs(runs, capsys):
     """The words that labels follow from, as motifs: their filters stay near them."""
-    words = random_words(9)
-    text = "MEME version 4\n\nALPHABET= ACGT\n"
-    for k, word in enumerate(words):
-        text += f"\nMOTIF word{k}\nletter-probability matrix: alength= 4 w= 8\n"
-        for column in word[:, [0, 2, 1, 3]]:  # A, C, G, T
-            text += " ".join(map(str, column)) + "\n"
-    Path("m.meme").write_text(text)
-    write_data()
-    flags = [*SMALL, *FOREST, "--filters", "41", "--data-dir", "."]
-    flags += ["--motif-start", "m.meme", "--epochs", "1"]
-    superq.main(flags)
-    assert "9 of 41 filters start as known motifs, of 9" in capsys.readouterr().out
-    scan = danq.load_model("runs/superq").get_layer("motif_scan")
+    out, printed, flags = runs["more"]
+    assert "9 of 41 filters start as known motifs, of 9" in printed
+    scan = danq.load_model(out).get_layer("motif_scan")
     assert scan.kernel.shape == (20, 4, 41)
     kernel = np.asarray(scan.get_weights()[0])
     found = set()
     for i in range(9):
         best = kernel[6:14, :, i].argmax(1)
-        for k, word in enumerate(words):
+        for k, word in enumerate(random_words(9)):
             if (best == word.argmax(1)).all():
                 found.add(k)
     assert len(found) == 9
-    assert read_json("runs/superq/summary.json")["model"] == "SuperQ, motif start"
+    name = "SuperQ, no labels, motif start, + 6 unlabelled"
+    assert read_json(out / "summary.json")["model"] == name
     for more, says in (
         (["--filters", "30"], "needs more than 32 filters, has 30"),
         (["--ablation", "3"], "--motif-start needs the pooled features"),
     ):
-        out = ["--out-dir", f"other{len(more[1])}"]
-        check_one_line(capsys, says, superq.main, [*flags, *more, *out])
+        other = ["--out-dir", f"other{len(more[1])}"]
+        check_one_line(capsys, says, superq.main, [*flags, *more, *other])
 
 
 def test_unlabelled_files_are_packed_from_fasta_and_mat():
@@ -3071,12 +3085,13 @@ def check_same_run(folder, expected):
     }
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_a_run_killed_between_any_two_writes_ends_as_if_it_had_not(
-    runs, monkeypatch, name
+def test_danq_killed_between_any_two_writes_ends_as_if_it_had_not(
+    data_dir, monkeypatch
 ):
     """Killed at the n-th renaming of a file: in packing, an epoch, after training."""
-    expected, _, flags = runs[name]
+    flags = [*SMALL, "--lstm-units", "0", "--data-dir", str(data_dir), "--limit", "40"]
+    danq.main([*flags, "--out-dir", "whole/danq"])
+    flags += ["--out-dir", "killed/danq", "--checkpoint-minutes", "0"]
     rename = os.replace
     renamings = {"left": 0}
 
@@ -3087,28 +3102,44 @@ def test_a_run_killed_between_any_two_writes_ends_as_if_it_had_not(
         rename(*paths)
 
     monkeypatch.setattr(os, "replace", replace)
-    flags = [*flags, "--out-dir", f"runs/{name}", "--checkpoint-minutes", "0"]
-    for n in (5, 12, 11, 4) if name == "superq" else (5, 12, 11):
+    for n in (5, 12, 11):
         renamings["left"] = n
         with pytest.raises(Killed):
-            SCRIPTS[name].main(flags)
-    SCRIPTS[name].main(flags)
-    check_same_run(Path("runs", name), expected)
+            danq.main(flags)
+    danq.main(flags)
+    check_same_run(Path("killed/danq"), Path("whole/danq"))
 
 
-def test_kill_minus_9_in_the_middle_of_an_epoch(runs, capsys):
-    expected, _, flags = runs["danq"]
-    flags = [*flags, "--out-dir", "danq", "--checkpoint-minutes", "0"]
-    checkpoint = Path("danq/checkpoint.npz")
-    process = start_python(HERE / "danq.py", *flags)
+def test_superq_killed_by_the_system_and_between_writes_ends_as_if_it_had_not(
+    runs, monkeypatch, capsys
+):
+    """kill -9 in the middle of an epoch; then before encodings.h5 and summary.json."""
+    expected, _, flags = runs["superq"]
+    flags = [*flags, "--out-dir", "superq", "--checkpoint-minutes", "0"]
+    checkpoint = Path("superq/checkpoint.npz")
+    process = start_python(HERE / "superq.py", *flags)
     while not checkpoint.is_file() and process.poll() is None:
         time.sleep(0.001)
     process.kill()
     process.communicate()
-    assert 0 < json.loads(str(np.load(checkpoint)["state"]))["step"] < 4
-    danq.main(flags)
+    step = json.loads(str(np.load(checkpoint)["state"]))["step"]
+    assert 0 < step < 4
+    rename = os.replace
+
+    def replace(source, target):
+        if Path(target).name in left:
+            left.remove(Path(target).name)
+            raise Killed
+        rename(source, target)
+
+    left = ["encodings.h5", "summary.json"]
+    monkeypatch.setattr(os, "replace", replace)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            superq.main(flags)
     assert "going on after step" in capsys.readouterr().out
-    check_same_run(Path("danq"), expected)
+    superq.main(flags)
+    check_same_run(Path("superq"), expected)
 
 
 def test_encodings_already_made_are_kept(runs):
@@ -3250,16 +3281,13 @@ def copy_run(run, name, **settings):
 
 
 def test_keras_settings_of_another_project_change_nothing(runs):
-    Path(".keras").mkdir()
-    other = {"image_data_format": "channels_first", "floatx": "float16", "epsilon": 1}
-    Path(".keras/keras.json").write_text(json.dumps(other))
-    code = "import danq, keras; print(keras.config.floatx(), keras.config.epsilon())"
-    assert printed_by(start_python("-c", code, HOME=os.getcwd())) == "float32 1e-07\n"
-    assert read_json(runs["danq"][0] / "args.json")["keras_settings"] == {
-        "floatx": "float32",
-        "epsilon": 1e-07,
-        "image_data_format": "channels_last",
-    }
+    """superq was run in a home with others, danq in ours."""
+    for name in SCRIPTS:
+        assert read_json(runs[name][0] / "args.json")["keras_settings"] == {
+            "floatx": "float32",
+            "epsilon": 1e-07,
+            "image_data_format": "channels_last",
+        }
 
 
 def test_a_backend_that_is_not_installed_gives_one_line():
@@ -3376,7 +3404,8 @@ def test_a_loss_that_is_nan_without_validation_keeps_the_last_good_epoch(
     capsys, monkeypatch
 ):
     write_data()
-    flags = [*SMALL, *FOREST, "--paper", "--data-dir", ".", "--epochs", "3"]
+    flags = [*SMALL, *FOREST, "--paper", "--no-lstm", "--data-dir", "."]
+    flags += ["--epochs", "3"]
     monkeypatch.setattr(superq, "PAPER_RATE", 1e38)
     says = "diverged in its first epoch"
     check_one_line(capsys, says, superq.main, flags)
@@ -3482,7 +3511,8 @@ def wait_for(path, process):
 def test_a_stopped_training_says_where_it_goes_on(runs):
     """Ctrl-C; SIGTERM takes the same way, see the next test."""
     flags = [*runs["danq"][2], "--out-dir", "danq", "--epochs", "500"]
-    process = start_python(HERE / "danq.py", *flags, "--patience", "500")
+    flags += ["--patience", "500", "--lstm-units", "0"]
+    process = start_python(HERE / "danq.py", *flags)
     wait_for("danq/checkpoint.npz", process)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate()
@@ -3792,7 +3822,7 @@ def test_benchmarks_measure_every_stage(monkeypatch, capsys):
     """At the smallest size. The benchmark itself compares packed copies."""
     for name, small in {"SECONDS": 0.1, "BATCHES": (10,), "MATRIX": 64}.items():
         monkeypatch.setattr(sys.modules[__name__], name, small)
-    small = "--limit 60 --filters 4 --lstm-units 2 --batch-size 10 --out-dir runs/x"
+    small = "--limit 60 --filters 4 --lstm-units 0 --batch-size 10 --out-dir runs/x"
     rows = {}
     for name, more in (
         ("danq", ""),
