@@ -1648,7 +1648,7 @@ class HoursAhead(keras.callbacks.Callback):
 
 
 class TimeLimit(keras.callbacks.Callback):
-    """--max-seconds, within an epoch, too."""
+    """--max-seconds and signals, within an epoch, too."""
 
     def __init__(self, checkpoint, max_seconds):
         super().__init__()
@@ -1656,6 +1656,8 @@ class TimeLimit(keras.callbacks.Callback):
         self.max_seconds = max_seconds
 
     def on_train_batch_begin(self, step, logs=None):
+        if Stopped.received:
+            raise Stopped(Stopped.received)
         if is_late(self.checkpoint, self.max_seconds):
             # fit() looks at it after the batch that begins now.
             self.model.stop_training = True
@@ -1674,6 +1676,10 @@ class Stopped(BaseException):
     code : what the process exits with, 128 and the signal's number
     """
 
+    # The last signal that came: Python drops an exception that is raised while it
+    # clears an object away, and nobody would stop.
+    received = None
+
     def __init__(self, number):
         # Said where nothing better is known; training knows its step.
         super().__init__("the same command goes on after what is finished")
@@ -1681,12 +1687,14 @@ class Stopped(BaseException):
 
 
 def stop_by_signal(number, frame):
+    Stopped.received = number
     raise Stopped(number)
 
 
 def command_line(main):
     """Run main(); a fault gives one line on stderr and exit code 2."""
     sys.stdout.reconfigure(line_buffering=True)  # a log gets lines at once
+    Stopped.received = None
     # Both end the process through every "finally": temporary files are removed.
     signal.signal(signal.SIGINT, stop_by_signal)
     signal.signal(signal.SIGTERM, stop_by_signal)
@@ -1888,8 +1896,9 @@ OUTPUTS = (
     "encodings.h5",
     "forest.npz",
     "metrics.csv",
+    "without.npz",
 )
-FORMAT = 3  # of these files
+FORMAT = 4  # of these files
 # Arguments that leave results alone: they may differ when a run goes on.
 NO_SETTINGS = (
     "out_dir",

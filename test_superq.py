@@ -775,8 +775,8 @@ def test_the_label_outputs_score_by_hand(learned):
 
 
 def test_scripts_write_what_they_promise(runs):
-    columns = "column assay name positives base_rate auroc auprc f1 threshold".split()
-    columns.append("recall_at_10fdr")
+    columns = "column assay name factor positives base_rate auroc auprc f1 threshold"
+    columns = [*columns.split(), "recall_at_10fdr"]
     for name, (out, printed, _) in runs.items():
         files = {path.name for path in out.iterdir()}
         assert name == "danq" or {"encodings.h5", "forest.npz"} < files
