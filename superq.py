@@ -1021,6 +1021,10 @@ def main(argv=None):
         danq.write_motifs(args, "superq.py")
     elif args.predict:
         danq.annotate(args, trained_scores(out_dir))
+    elif args.variants:
+        danq.write_variant_effects(args, mutation_scores(out_dir))
+    elif args.mutate:
+        danq.write_mutation_effects(args, mutation_scores(out_dir))
     elif args.test_data:
         danq.score_elsewhere(args, trained_scores(out_dir))
     elif args.reuse_encodings:
@@ -1103,6 +1107,11 @@ def trained_scores(out_dir):
         return predict_forest(forest, encode(bits))
 
     return score
+
+
+def mutation_scores(out_dir):
+    """A finished run as a function for small changes, packed (n, 500) -> (n, K)."""
+    return trained_scores(out_dir)
 
 
 def run_name(args):
