@@ -2329,7 +2329,7 @@ def is_simulated(out_dir):
 
 def messages(output):
     """Where messages go: a table on standard output shall hold nothing else."""
-    return sys.stderr if is_stdout(output) else sys.stdout
+    return sys.stderr if output and is_stdout(output) else sys.stdout
 
 
 def choose_labels(out_dir, pattern=None):
@@ -2346,7 +2346,7 @@ def choose_labels(out_dir, pattern=None):
         columns = [i for i, name in enumerate(names) if re.search(pattern, name)]
     except re.error as error:
         raise BadInput(
-            f"--labels {pattern}: not a regular expression: {error}"
+            f"--labels {pattern} is no regular expression: {error}"
         ) from error
     if not columns:
         raise BadInput(
@@ -2717,7 +2717,7 @@ def write_variant_effects(args, score):
     keys = effect_keys(args.effect, args.top)
     done = 0
     with (
-        open_genome(args.genome) as genome,
+        open_genome(args.genome, messages(output)) as genome,
         new_table(output, VARIANT_PLACE, names, keys, args.top) as add,
         new_text(skipped) as file,
     ):
@@ -3059,12 +3059,13 @@ GENOME_DAMAGE = (
 
 
 @contextlib.contextmanager
-def open_genome(path):
+def open_genome(path, to=None):
     """Yield a FASTA by random access: {plain record name: record}.
 
     record[start:end] are letters in upper case, from 0, end excluded; len(record) their
     number. What is read are these letters and the index beside it, path.fai, which is
     made where it is missing or older; of a bgzip file path.gzi, too.
+    to : the file that this is said to
     """
     packed_so = how_packed(path)
     if packed_so == "gzip" or (packed_so and not str(path).endswith((".gz", ".bgz"))):
@@ -3073,7 +3074,7 @@ def open_genome(path):
             f"gunzip -c {path} > genome.fa"
         )
     with file_faults(path, GENOME_ADVICE, GENOME_DAMAGE):
-        make_index(path, packed_so)
+        make_index(path, packed_so, to)
         genome = pyfaidx.Fasta(
             str(path),
             key_function=plain_name,
@@ -3098,7 +3099,7 @@ def how_packed(path):
     return "bgzip" if start[12:] == b"BC" else "gzip"
 
 
-def make_index(path, packed_so):
+def make_index(path, packed_so, to):
     """Make a genome's index beside it where it is missing or older."""
     indices = [f"{path}.fai"]
     if packed_so:
@@ -3111,7 +3112,7 @@ def make_index(path, packed_so):
             f"{indices[0]} is missing or older, and its folder may not be written: "
             "link the genome into a folder of yours"
         )
-    print(f"index of {path} -> {' and '.join(indices)} (once)", file=sys.stderr)
+    print(f"index of {path} -> {' and '.join(indices)} (once)", file=to)
     with contextlib.ExitStack() as stack:
         # Beside it and renamed: another process shall not read half an index.
         new = [stack.enter_context(new_file(index)) for index in indices]
@@ -4347,7 +4348,9 @@ def plant_factor(rng, codes, factor, motifs, sites=None):
         rows = np.flatnonzero(middle == i)
         places = plant(rng, codes, rows, 400, 600, word)
         if sites is not None and i == 0:
-            sites[rows[:, None], places, factor] = 1
+            # In a pair's gap any base will do; read backwards, it is the same places.
+            matters = word.max(-1) > 0.25
+            sites[rows[:, None], places[:, matters], factor] = 1
     return middle == 0
 
 

@@ -1022,9 +1022,9 @@ def main(argv=None):
     elif args.predict:
         danq.annotate(args, trained_scores(out_dir))
     elif args.variants:
-        danq.write_variant_effects(args, mutation_scores(out_dir))
+        danq.write_variant_effects(args, mutation_scores(args))
     elif args.mutate:
-        danq.write_mutation_effects(args, mutation_scores(out_dir))
+        danq.write_mutation_effects(args, mutation_scores(args))
     elif args.test_data:
         danq.score_elsewhere(args, trained_scores(out_dir))
     elif args.reuse_encodings:
@@ -1109,9 +1109,24 @@ def trained_scores(out_dir):
     return score
 
 
-def mutation_scores(out_dir):
-    """A finished run as a function for small changes, packed (n, 500) -> (n, K)."""
-    return trained_scores(out_dir)
+def mutation_scores(args):
+    """A finished run as a function for small changes, packed (n, 500) -> (n, K).
+
+    That is the autoencoder's own label output: a forest answers in steps, so that most
+    changes of one base move it by nothing or by too much.
+    """
+    out_dir = Path(args.out_dir)
+    danq.finished_settings(out_dir, "superq.py")
+    model = danq.load_model(out_dir)
+    # A run without labels in its loss, and a yardstick, have the bases or one output.
+    if "labels" not in model.output_names:
+        print(
+            f"{out_dir} has no label output: the forest answers, in steps",
+            file=danq.messages(args.output),
+        )
+        return trained_scores(out_dir)
+    labels = keras.Model(model.inputs, model.output["labels"])
+    return danq.FromBits(labels).predict_on_batch
 
 
 def run_name(args):
