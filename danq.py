@@ -9,6 +9,12 @@
                                          -> runs/danq/test-mouse/
     python danq.py --predict seqs.fa     annotate your own sequences with runs/danq
                                          -> predictions.tsv
+    python danq.py --variants in.vcf --genome genome.fa
+                                         what mutations do, by runs/danq
+                                         -> effects.tsv
+    python danq.py --mutate seqs.fa --plot map.png
+                                         every change of a sequence's middle
+                                         -> mutations.tsv
     python danq.py --make-data mine --genome genome.fa --tracks tracks.tsv
                                          DeepSEA's files from your own peaks
     python danq.py --make-demo-data demo     a small SIMULATED data set, in
@@ -2294,10 +2300,7 @@ def annotate(args, score):
     # Kept as they pass: the table may be standard output, or zipped.
     first = FirstRecord()  # for --plot
     done = 0
-    bar = progress(None, "bin")
-    # A bar would be part of the table.
-    if is_stdout(output):
-        bar.verbose = 0
+    bar = progress_beside(output, "bin")
     with new_table(output, PLACE, names, ["probability"], args.top) as add:
         for batch, P in scored_bins(fasta, score, args.batch_size):
             P = P[:, columns]
@@ -2332,11 +2335,19 @@ def messages(output):
     return sys.stderr if output and is_stdout(output) else sys.stdout
 
 
+def progress_beside(output, unit):
+    """A progress bar, unless it would be part of the table."""
+    bar = progress(None, unit)
+    if is_stdout(output):
+        bar.verbose = 0
+    return bar
+
+
 def choose_labels(out_dir, pattern=None):
     """Names of a run's labels that match a regular expression, and their columns.
 
-    Returns a list of n names, and numbers (n,) of the run's outputs. Without a pattern
-    all; BadInput where none matches.
+    Returns a list of n names, and numbers (n,) of the run's outputs: without a pattern
+    all. BadInput where none matches.
     """
     names = [row["name"] for row in read_metrics(out_dir)]
     if pattern is None:
@@ -2593,8 +2604,8 @@ def new_table(path, place, labels, keys, top=None):
 
 def write_rows_of_text(file, rows, numbers):
     """Lines of a TSV.  rows : list of tuples;  numbers : (rows, columns)"""
-    # A whole row by one %: number by number takes four times as long, which at 919
-    # labels is longer than the network needs for their scores.
+    # A whole row by one %: number by number takes three times as long, which at 919
+    # labels is more than a third of what their scores take.
     row_format = "\t".join(["%.6g"] * numbers.shape[1])
     for row, values in zip(rows, numbers.tolist(), strict=True):
         print(*row, row_format % tuple(values), sep="\t", file=file)
@@ -2610,6 +2621,7 @@ def largest(rows, scores, labels, top):
     last = list(scores.values())[-1]
     # stable: of equals the first label comes first, whatever the machine
     order = np.argsort(-np.abs(last), axis=1, kind="stable")[:, :top]
+    # What says where a row is stands before each of its labels again.
     with_label = []
     for row, columns in zip(rows, order, strict=True):
         for column in columns:
@@ -2658,6 +2670,7 @@ def append_to_hdf5(file, place, rows, scores):
     size = 2 * numbers + begun + 8 * texts + 100 * len(rows) + (4 << 20)
     with file_faults(file.filename, damage=()):
         claim(file.filename, file.id.get_filesize() + size)
+    # Rounded here: float16 has three digits, and half the bytes of float32.
     for name, values in (columns | scores).items():
         array = file[name]
         n = len(array)
@@ -2710,6 +2723,7 @@ def write_variant_effects(args, score):
     # Standard output has no name: then it is that of the default.
     beside = "effects.tsv" if is_stdout(output) else output
     skipped = f"{beside}.skipped.tsv"
+    # Before an hour of scoring: nothing that is read may be written over.
     read = [args.variants, args.genome, f"{args.genome}.fai", *run_files(args.out_dir)]
     refuse_to_overwrite(output, *read)
     refuse_to_overwrite(skipped, *read)
@@ -2721,21 +2735,17 @@ def write_variant_effects(args, score):
         new_table(output, VARIANT_PLACE, names, keys, args.top) as add,
         new_text(skipped) as file,
     ):
-        print(
-            "line", "chrom", "pos", "name", "ref", "alt", "reason", sep="\t", file=file
-        )
         tally = Tally(args.variants, args.genome, file)
         changes = variant_changes(genome, tally)
-        bar = progress(None, "allele")
-        # A bar would be part of the table.
-        if is_stdout(output):
-            bar.verbose = 0
+        bar = progress_beside(output, "allele")
         for batch, P, P_alt in scored_changes(
             changes, score, columns, args.batch_size, args.genome
         ):
+            # Written as they pass: the table may be larger than memory.
             add([change.place for change in batch], effects(P, P_alt, keys))
             done += len(batch)
             bar.update(done)
+        # A table of another assembly shall not get its name.
         tally.refuse_other_assembly()
     bar.update(done, finalize=True)
     tally.report(done, output, skipped)
@@ -2791,6 +2801,7 @@ def scored_changes(changes, score, columns, batch_size, path):
 def score_windows(windows, score, batch_size, path):
     """Scores (n, K) of windows as fasta_windows yields them, over both strands."""
     X = letters_to_onehot(windows, path)
+    # Example, 13 windows in batches of 5: 2 are missing.
     # The last batch is filled up with N: one of another size would be compiled anew.
     missing = -len(X) % batch_size
     X = np.concatenate([X, np.zeros((missing, LENGTH, 4), np.uint8)])
@@ -2829,6 +2840,7 @@ def allele_window(chrom, start, allele, left, right):
     left, right : letters of the genome on both sides, up to 500
     """
     n_left, n_right = flanks(len(allele))
+    # N in their place would be another sequence than the genome's.
     if len(left) < n_left or len(right) < n_right:
         return None
     # Of an allele longer than a window its own middle.
@@ -2873,6 +2885,8 @@ class Tally:
         self.differing = 0  # of those
         self.reasons = collections.Counter()
         self.missing = collections.Counter()  # chromosomes
+        columns = ("line", "chrom", "pos", "name", "ref", "alt", "reason")
+        print(*columns, sep="\t", file=file)
 
     def skip(self, variant, alt, reason):
         self.reasons[reason] += 1
@@ -2893,6 +2907,7 @@ class Tally:
                 f"{self.vcf}: {self.differing:,} of {self.compared:,} reference "
                 f"alleles are not what {self.genome} has there: another assembly?"
             )
+        # Some may be missing, as chrM or decoys are; all are another genome.
         if self.missing and not self.compared:
             raise BadInput(
                 f"{self.vcf}: none of its chromosomes ({shortened(self.missing)}) is a "
@@ -2931,8 +2946,9 @@ def variant_changes(genome, tally):
 
 def changes_of(variant, genome, key, tally):
     """The Changes of one variant.  key : the name of its record in the genome"""
+    # Lower case marks repeats: the same bases.
     ref = variant.ref.upper()
-    start = variant.pos - 1
+    start = variant.pos - 1  # from 0
     end = start + len(ref)
     n = len(genome[key])
     # The VCF format calls the ends of a chromosome 0 and n + 1.
@@ -2942,25 +2958,25 @@ def changes_of(variant, genome, key, tally):
             f"base of {variant.chrom} ({n:,}): another assembly?"
         )
     matches = letters_between(genome, key, start, end) == ref.encode()
+    # No allele takes more than half a window on either side.
     left = letters_between(genome, key, start - LENGTH // 2, start)
     right = letters_between(genome, key, end, end + LENGTH // 2)
     before = allele_window(variant.chrom, start, ref.encode(), left, right)
     found = []
     for alt in variant.alts:
         reason = why_no_sequence(alt)
-        after = None
         if not reason:
             letters = alt.upper().encode()
             after = allele_window(variant.chrom, start, letters, left, right)
-        if not reason and (before is None or after is None):
-            reason = "its window reaches over an end of the chromosome"
+            if before is None or after is None:
+                reason = "its window reaches over an end of the chromosome"
         if reason:
             tally.skip(variant, alt, reason)
             continue
         unknown = has_unknown(before) or has_unknown(after)
         place = (variant.chrom, variant.pos, variant.name, variant.ref, alt)
         found.append(Change((*place, "+", matches, unknown), before, after))
-    # Compared last: what is refused has its lines in the file before.
+    # Once for a line, however many alleles it has.
     if found:
         tally.compare(matches)
     return found
@@ -3021,6 +3037,7 @@ def read_variants(path):
         fault = fault_of_variant(columns)
         if fault:
             raise BadInput(f"{path}:{number}: {fault}")
+        # What else a line says, of quality and samples, changes no window.
         chrom, pos, name, ref, alts = columns[:5]
         yield Variant(number, chrom, int(pos), name, ref, alts.split(","))
     if not has_header:
@@ -3037,6 +3054,7 @@ def fault_of_variant(columns):
         return f"POS must be a whole number, is {pos!r}"
     if not ALLELE.fullmatch(ref):
         return f"REF must be bases, is {ref[:60]!r}"
+    # Each must be letters, or one of the forms that stand for none.
     for alt in alts.split(","):
         if not why_no_sequence(alt) and not ALLELE.fullmatch(alt):
             return f"ALT must be bases, is {alt[:60]!r}"
@@ -3084,6 +3102,7 @@ def open_genome(path, to=None):
             build_index=False,
         )
     with genome:
+        # Line ends of old Macs make all of a file one header.
         if not any(len(record) for record in genome):
             raise BadInput(f"{path} holds no sequence")
         yield genome
@@ -3104,6 +3123,7 @@ def make_index(path, packed_so, to):
     indices = [f"{path}.fai"]
     if packed_so:
         indices.append(f"{path}.gzi")
+    # A genome that changed since has its letters in other places.
     changed = os.stat(path).st_mtime
     if all(os.path.exists(x) and os.stat(x).st_mtime >= changed for x in indices):
         return
@@ -3140,9 +3160,8 @@ def write_mutation_effects(args, score):
     drawn = effect_keys(args.effect, top=1)[-1]  # one number for each change
     unknown = collections.Counter()
     done = 0
-    bar = progress(None, "change")
-    if is_stdout(output):
-        bar.verbose = 0
+    bar = progress_beside(output, "change")
+    # One record is in memory at a time, and a batch of its changes.
     with new_table(output, MUTATION_PLACE, names, keys, args.top) as add:
         changes = mutations(args.mutate, args.span or BIN, unknown)
         for batch, P, P_alt in scored_changes(
@@ -3182,6 +3201,7 @@ def mutations(path, span, unknown):
         last = min(first + span, len(letters))
         for i in range(max(0, first), last):
             base = chr(letters[i])
+            # An N has no effect to lose.
             if base not in LETTERS:
                 unknown[name] += 1
                 continue
@@ -3241,6 +3261,7 @@ def draw_mutations(first, names, key, most, simulated, path):
     """
     change = np.abs(list(first.effects.values())).max(0)  # (K,), the largest
     labels = np.argsort(-change, kind="stable")[:most]
+    # For each label two panels: a heat map, and half as high the letters.
     heights = [2, 1] * len(labels)
     figure, axes = subplots(
         len(heights),
@@ -3288,6 +3309,7 @@ def draw_losses(axis, first, label):
     costs = -heat.sum(0) / (len(LETTERS) - 1)
     highest = np.nanmax(np.abs(costs)) or 1.0
     start = min(first.bases)
+    # The highest letter fills the panel; what is less than 3 % of it is no letter.
     for position, base in first.bases.items():
         height = costs[position - start] / highest
         draw_letter(axis, LETTERS.index(base), position, 0.0, height, least=0.03)

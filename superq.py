@@ -1112,21 +1112,28 @@ def trained_scores(out_dir):
 def mutation_scores(args):
     """A finished run as a function for small changes, packed (n, 500) -> (n, K).
 
-    That is the autoencoder's own label output: a forest answers in steps, so that most
-    changes of one base move it by nothing or by too much.
+    That is the mean of the forest and of the autoencoder's own label output. A forest
+    answers in steps: many changes of one base move it by nothing, some by too much.
     """
     out_dir = Path(args.out_dir)
-    danq.finished_settings(out_dir, "superq.py")
-    model = danq.load_model(out_dir)
-    # A run without labels in its loss, and a yardstick, have the bases or one output.
-    if "labels" not in model.output_names:
+    settings = danq.finished_settings(out_dir, "superq.py")
+    # Without labels in its loss a run has no such output, nor has a yardstick.
+    if not settings["label_weight"]:
         print(
-            f"{out_dir} has no label output: the forest answers, in steps",
+            f"{out_dir} has no label output: the forest alone answers, in steps",
             file=danq.messages(args.output),
         )
         return trained_scores(out_dir)
-    labels = keras.Model(model.inputs, model.output["labels"])
-    return danq.FromBits(labels).predict_on_batch
+    encode = load_encoder(out_dir, RECIPES[settings["ablation"]])
+    forest = load_forest(out_dir / "forest.npz")
+    label_layer = danq.load_model(out_dir).get_layer("labels")
+
+    def score(bits):
+        Z = encode(bits)
+        P = ops.convert_to_numpy(label_layer(Z[:, DIGITS:]))
+        return (predict_forest(forest, Z) + P) / 2
+
+    return score
 
 
 def run_name(args):

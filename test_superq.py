@@ -1356,7 +1356,8 @@ def changes(vcf="in.vcf", genome="genome.fa"):
         tally = danq.Tally(vcf, genome, file)
         found = list(danq.variant_changes(records, tally))
         tally.refuse_other_assembly()
-    return found, [line.split("\t") for line in file.getvalue().splitlines()]
+    _, *skipped = file.getvalue().splitlines()
+    return found, [line.split("\t") for line in skipped]
 
 
 def middle_of_changed(genome, start, ref, allele):
@@ -1625,6 +1626,8 @@ def test_rows_of_a_vcf_are_reported_or_skipped_with_a_reason(runs, capsys):
             ("chr1", 1100, "rs1", base[1100].lower(), f"{other[1100].lower()},*"),
             ("1", 1200, ".", other[1200], base[1200]),
             ("1", 1300, "a", base[1300], f"{other[1300]},<DEL>,.,G]17:198982]"),
+            # Only with the deletion does the window reach the N at 2,001.
+            ("1", 1499, "d", letters[1498:1502].upper(), letters[1498].upper()),
             ("1", 2001, ".", "N", "A"),
             ("chr1", 2300, ".", base[2300], other[2300]),
             ("1", 400, ".", letters[399].upper(), "ACGT"),
@@ -1640,6 +1643,8 @@ def test_rows_of_a_vcf_are_reported_or_skipped_with_a_reason(runs, capsys):
         + ["+", "True", "False"],
         ["1", "1200", ".", other[1200], base[1200], "+", "False", "False"],
         ["1", "1300", "a", base[1300], other[1300], "+", "True", "False"],
+        ["1", "1499", "d", letters[1498:1502].upper(), letters[1498].upper()]
+        + ["+", "True", "True"],
         ["1", "2001", ".", "N", "A", "+", "True", "True"],
         ["chr1", "2300", ".", base[2300], other[2300], "+", "True", "True"],
     ]
@@ -1651,13 +1656,13 @@ def test_rows_of_a_vcf_are_reported_or_skipped_with_a_reason(runs, capsys):
         ["5", "<DEL>", "symbolic allele (<...>)"],
         ["5", ".", "no alternative allele (.)"],
         ["5", "G]17:198982]", "breakend"],
-        ["8", "ACGT", end],
-        ["9", "A", end],
-        ["10", "C", "its chromosome is not in the genome"],
+        ["9", "ACGT", end],
+        ["10", "A", end],
+        ["11", "C", "its chromosome is not in the genome"],
     ]
     printed = capsys.readouterr().out
-    assert "5 alleles -> effects.tsv" in printed
-    assert "1 of 5 reference alleles differ" in printed
+    assert "6 alleles -> effects.tsv" in printed
+    assert "1 of 6 reference alleles differ" in printed
     assert f"left out: 2 alleles: {end} -> effects.tsv.skipped.tsv" in printed
 
 
@@ -1942,7 +1947,7 @@ def planted_words(label):
 PLANTED = (450, 490, 530)
 
 
-@pytest.mark.parametrize(("name", "least"), [("danq", 0.65), ("superq", 0.8)])
+@pytest.mark.parametrize(("name", "least"), [("danq", 0.65), ("superq", 0.75)])
 def test_a_base_in_a_planted_site_matters_more_than_one_outside(learned, name, least):
     records = [f">{k}\n{planted_words(k)}\n" for k in range(5)]
     Path("x.fa").write_text("".join(records))
@@ -1954,13 +1959,14 @@ def test_a_base_in_a_planted_site_matters_more_than_one_outside(learned, name, l
         scores[run] = []
         for k in range(5):
             own = [row for row in rows if row[0] == str(k)]
-            effect = np.array([row[4 + k] for row in own], float)
+            # A base's effect: the mean of its three changes, whatever their sign.
+            effect = np.array([row[4 + k] for row in own], float).reshape(-1, 3)
             # position counts from 1: that of the word's first base is start + 1
             inside = [
                 any(start < int(row[1]) <= start + 8 for start in PLANTED)
-                for row in own
+                for row in own[::3]
             ]
-            scores[run].append(roc_auc_score(inside, np.abs(effect)))
+            scores[run].append(roc_auc_score(inside, np.abs(effect).mean(1)))
             if run == name:
                 # A site that is lost is less of the label, not more.
                 assert effect[inside].mean() < 0
@@ -1968,21 +1974,24 @@ def test_a_base_in_a_planted_site_matters_more_than_one_outside(learned, name, l
     assert np.mean(scores[f"{name}-shuffled"]) < 0.6
 
 
-@pytest.mark.parametrize(("name", "said"), [("more", 1), ("superq", 0)])
-def test_without_a_label_output_the_forest_answers_and_says_so(
-    runs, capsys, name, said
-):
+@pytest.mark.parametrize("name", ["more", "superq"])
+def test_superq_answers_mutations_with_forest_and_label_output(runs, capsys, name):
+    """Without labels in the loss with the forest alone, which is said."""
+    X = letters_to_onehot(random_dna(1000, 1))
     Path("x.fa").write_text(f">a\n{random_dna(1000, 1)}\n")
     out = runs[name][0]
     superq.main(f"--mutate x.fa --out-dir {out} --span 1 --effect both".split())
-    printed = capsys.readouterr().out
-    assert printed.count("has no label output: the forest answers") == said
     _, rows = read_predictions("mutations.tsv")
-    P = np.array(rows[0][4::2], float)
-    forest = danq.both_strands(
-        superq.trained_scores(out), letters_to_onehot(random_dna(1000, 1))
-    )
-    assert np.allclose(P, forest, atol=1e-5) == said
+    found = np.array(rows[0][4::2], float)
+    P = danq.both_strands(superq.trained_scores(out), X)[0]
+    alone = name == "more"
+    if not alone:
+        model = danq.load_model(out)
+        both = np.concatenate([X, danq.reverse_complement(X)])
+        P = (P + np.mean(model.predict(both, verbose=0)["labels"], 0)) / 2
+    np.testing.assert_allclose(found, P, atol=2e-3)
+    said = "has no label output: the forest alone answers"
+    assert (said in capsys.readouterr().out) == alone
 
 
 # ---- danq.py: data from peaks and a genome
