@@ -3068,7 +3068,6 @@ GENOME_ADVICE = (
 # What pyfaidx raises at files that are no FASTA, or not what their index says.
 GENOME_DAMAGE = (
     pyfaidx.FastaIndexingError,
-    UnboundLocalError,  # of an empty file
     ValueError,
     IndexError,
     struct.error,
@@ -3109,9 +3108,11 @@ def open_genome(path, to=None):
 
 
 def how_packed(path):
-    """ "gzip", "bgzip" or, of a plain file, None."""
+    """How a file is compressed: "gzip", "bgzip", or None."""
     with file_faults(path, damage=()), open(path, "rb") as file:
         start = file.read(14)
+    if not start:
+        raise BadInput(f"{path} is empty")
     if not start.startswith(b"\x1f\x8b"):
         return None
     # bgzip writes gzip in small pieces, each of which begins with a field called BC.

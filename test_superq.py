@@ -1748,9 +1748,9 @@ def test_a_vcf_without_variants_gives_a_table_without_rows(runs, capsys, output)
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "genome.fa"),
+        (b"", "genome.fa is empty"),
         (b"GATTACA\n", "genome.fa is damaged .*line 1.*must be FASTA"),
-        (b">a\n\n", "genome.fa"),
+        (b">a\n\n", "genome.fa holds no sequence"),
         (b">a\rGATTACA\r", "genome.fa holds no sequence"),
         (b">1\nGAT\nGATTACA\nGAT\n", "genome.fa is damaged .*consistent"),
         (b">1\nGAT\n>chr1\nGAT\n", "genome.fa is damaged .*Duplicate"),
@@ -1785,13 +1785,15 @@ def test_a_genome_is_read_by_its_index_which_is_made_where_it_is_older(runs, cap
     assert Path("genome.fa.fai").read_text().startswith("1\t3000\t3\t3000\t3001\n")
 
 
-def test_a_bgzip_genome_is_read_without_unpacking():
-    genome_and_variants()
+def test_a_bgzip_genome_is_read_without_unpacking_and_a_vcf_in_any_form():
+    lines, _ = genome_and_variants()
     plain, _ = changes()
-    with bgzf.BgzfWriter("genome.fa.gz") as file:
-        file.write(Path("genome.fa").read_text())
-    for genome in ("genome.fa.gz", "genome.fa.gz"):  # made, then used
-        found, _ = changes(genome=genome)
+    for name in ("genome.fa", "in.vcf"):
+        with bgzf.BgzfWriter(f"{name}.gz") as file:
+            file.write(Path(name).read_text())
+    write_vcf(lines, "gzip.vcf.gz")
+    for vcf in ("in.vcf.gz", "gzip.vcf.gz"):  # the index is made, then used
+        found, _ = changes(vcf, "genome.fa.gz")
         assert found == plain
     assert Path("genome.fa.gz.gzi").is_file()
 
