@@ -9,6 +9,12 @@
                                          -> runs/danq/test-mouse/
     python danq.py --predict seqs.fa     annotate your own sequences with runs/danq
                                          -> predictions.tsv
+    python danq.py --variants in.vcf --genome genome.fa
+                                         what mutations do, by runs/danq
+                                         -> effects.tsv
+    python danq.py --mutate seqs.fa --plot map.png
+                                         every change of a sequence's middle
+                                         -> mutations.tsv
     python danq.py --make-data mine --genome genome.fa --tracks tracks.tsv
                                          DeepSEA's files from your own peaks
     python danq.py --make-demo-data demo     a small SIMULATED data set, in
@@ -31,6 +37,7 @@ import csv
 import dataclasses
 import errno
 import fcntl
+import functools
 import gzip
 import hashlib
 import io
@@ -54,8 +61,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pyfaidx
 import scipy.io
 import scipy.sparse
+import scipy.special
 from sklearn.metrics import (
     average_precision_score,
     f1_score,
@@ -663,6 +672,10 @@ def main(argv=None):
         write_motifs(args, "danq.py")
     elif args.predict:
         annotate(args, trained_scores(out_dir))
+    elif args.variants:
+        write_variant_effects(args, trained_scores(out_dir))
+    elif args.mutate:
+        write_mutation_effects(args, trained_scores(out_dir))
     elif args.test_data:
         score_elsewhere(args, trained_scores(out_dir))
     else:
@@ -877,8 +890,7 @@ def parse_args(argv=None):
         metavar="DIR",
         help="write DeepSEA's files from --genome and --tracks, and exit",
     )
-    # For --make-data alone.
-    data("--genome", metavar="FASTA", help="for --make-data; plain or gzip")
+    # For --make-data alone; it takes --genome, too.
     data(
         "--tracks",
         metavar="TSV",
@@ -912,7 +924,7 @@ def parse_args(argv=None):
     if args.make_data and not (args.genome and args.tracks):
         raise BadInput("--make-data needs --genome FASTA and --tracks TSV")
     # Without --make-data these would do nothing.
-    for name in ("genome", "tracks", "bins", "min_signal", "valid", "test"):
+    for name in ("tracks", "bins", "min_signal", "valid", "test"):
         if getattr(args, name) is not None and not args.make_data:
             raise BadInput(f"--{name.replace('_', '-')} needs --make-data DIR")
     return args
@@ -1012,12 +1024,60 @@ def shared_arguments(doc, out_dir, epochs, batch_size):
         metavar="FASTA",
         help="annotate it with the run in --out-dir, and exit",
     )
-    after("--output", metavar="FILE", help="where --predict, --compare, --curve write")
+    after(
+        "--variants",
+        metavar="FILE.vcf",
+        help="write what its variants change, by the run in --out-dir, and exit; "
+        "plain, gzip or bgzip; needs --genome",
+    )
+    after(
+        "--genome",
+        metavar="FASTA",
+        help="of --variants: plain or bgzip, its index is made beside it; of danq.py "
+        "--make-data: plain or gzip",
+    )
+    after(
+        "--mutate",
+        metavar="FASTA",
+        help="change every base of each record's middle to each other one, and exit",
+    )
+    after(
+        "--span",
+        type=number(int, 1, LENGTH),
+        metavar="N",
+        help=f"of --mutate: bases that are changed ({BIN})",
+    )
+    after(
+        "--effect",
+        choices=EFFECTS,
+        help="of --variants, --mutate: probability with the other allele minus that "
+        "with the reference (diff, the default), difference of log-odds (logit), or "
+        "both probabilities (both)",
+    )
+    after(
+        "--output",
+        metavar="FILE",
+        help="where --predict, --variants, --mutate, --compare, --curve write; a table "
+        "whose name ends in .h5 is HDF5, float16",
+    )
     # Figures are vector graphics, too: .svg beside each .png.
     after(
         "--plot",
         metavar="FILE.png",
-        help="draw --predict's ten highest labels along the first record",
+        help="draw the first record: --predict's ten highest labels along it, or the "
+        "three that --mutate changes most",
+    )
+    after(
+        "--labels",
+        metavar="REGEX",
+        help="of --predict, --variants, --mutate: only labels whose name matches",
+    )
+    after(
+        "--top",
+        type=positive,
+        metavar="N",
+        help="of --predict, --variants, --mutate: in place of a column a label, a row "
+        "for each of the N highest or most changed ones",
     )
     after(
         "--motifs",
@@ -1044,13 +1104,35 @@ class Parser(argparse.ArgumentParser):
             raise BadInput(f"--plot: must end in .png, is {args.plot}")
         if args.motifs and not args.motifs.endswith(".meme"):
             raise BadInput(f"--motifs: must end in .meme, is {args.motifs}")
-        if args.plot and not args.predict:
-            raise BadInput("--plot needs --predict FASTA")
         # What would be ignored is refused.
-        for flag in ("predict", "motifs", "compare", "curve"):
+        refuse_alone(args)
+        for flag in ("predict", "variants", "mutate", "motifs", "compare", "curve"):
             if args.limit and getattr(args, flag, None):
                 raise BadInput(f"--limit is of data files: not with --{flag}")
         return args
+
+
+def refuse_alone(args):
+    """BadInput where a flag is given without one that it belongs to."""
+    needs = {
+        "plot": ("predict", "mutate"),
+        "labels": ("predict", "variants", "mutate"),
+        "top": ("predict", "variants", "mutate"),
+        "effect": ("variants", "mutate"),
+        "span": ("mutate",),
+        "genome": ("variants", "make_data"),
+        "variants": ("genome",),
+    }
+    for flag, others in needs.items():
+        # make_data is danq.py's.
+        given = [other for other in others if getattr(args, other, None)]
+        if getattr(args, flag) is not None and not given:
+            names = " or ".join(f"--{other}" for other in others)
+            raise BadInput(f"--{flag} needs {names.replace('_', '-')}")
+    if sum(x is not None for x in (args.predict, args.variants, args.mutate)) > 1:
+        raise BadInput("--predict, --variants, --mutate: give one of them")
+    if args.top and (args.output or "").endswith(".h5"):
+        raise BadInput("--top writes rows of text: not with an --output in .h5")
 
 
 class Given(argparse.Action):
@@ -2708,12 +2790,20 @@ IUPAC = (
 BIN = 200  # bases that a label speaks of, in the middle of a window
 
 
-PLACE = ("record", "start", "end", "window_start", "window_end", "padded")
+# What stands before the scores of a bin, and its type.
+PLACE = {
+    "record": str,
+    "start": int,
+    "end": int,
+    "window_start": int,
+    "window_end": int,
+    "padded": int,
+}
 DRAWN = 5000  # bins of the first record
 
 
 def annotate(args, score, strand_blind=False):
-    """Write the scores of --predict's bins to --output, a TSV.
+    """Write the scores of --predict's bins to --output, a TSV or HDF5 table.
 
     A row for each bin of 200 bases, as the labels speak of these: start and end of the
     bin, then of the 1,000 bases around it that the scores were read from, 0-based and
@@ -2724,22 +2814,18 @@ def annotate(args, score, strand_blind=False):
     fasta = args.predict
     output = args.output or "predictions.tsv"
     out_dir = Path(args.out_dir)
-    run_files = [out_dir / name for name in OUTPUTS]
-    refuse_to_overwrite(output, fasta, *run_files)
-    names = [row["name"] for row in read_metrics(out_dir)]
+    refuse_to_overwrite(output, fasta, *run_files(out_dir))
+    names, columns = choose_labels(out_dir, args.labels)
     # Kept as they pass: the table may be standard output, or zipped.
     first = FirstRecord()  # for --plot
     done = 0
-    bar = progress(None, "bin")
-    # A bar would be part of the table.
-    if is_stdout(output):
-        bar.verbose = 0
-    with new_text(output) as file:
-        print(*PLACE, *names, sep="\t", file=file)
+    bar = progress_beside(output, "bin")
+    with new_table(output, PLACE, names, ["probability"], args.top) as add:
         for batch, P in scored_bins(fasta, score, strand_blind, args.batch_size):
-            for place, p in zip(batch, P, strict=True):
-                scores = [f"{x:.6g}" for x in p]
-                print(*place[:-1], *scores, sep="\t", file=file)
+            P = P[:, columns]
+            places = [window[:-1] for window in batch]  # without their letters
+            add(places, {"probability": P})
+            for place, p in zip(places, P, strict=True):
                 first.add(place, p)
             done += len(batch)
             bar.update(done)
@@ -2748,11 +2834,56 @@ def annotate(args, score, strand_blind=False):
             raise BadInput(f"{fasta} holds no sequence")
     bar.update(done, finalize=True)
     # And so would a message.
-    messages = sys.stderr if is_stdout(output) else sys.stdout
-    print(f"{done:,} bins -> {output}", file=messages)
+    print(f"{done:,} bins -> {output}", file=messages(output))
     if args.plot:
-        summary = read_json(out_dir / "summary.json", "simulated")
-        draw_tracks(first, names, summary["simulated"], args.plot)
+        draw_tracks(first, names, is_simulated(out_dir), args.plot)
+
+
+def run_files(out_dir):
+    """The files of a run, which no output may overwrite."""
+    return [Path(out_dir) / name for name in OUTPUTS]
+
+
+def is_simulated(out_dir):
+    """Was a finished run trained on SIMULATED data?"""
+    return read_json(Path(out_dir) / "summary.json", "simulated")["simulated"]
+
+
+def messages(output):
+    """Where messages go: a table on standard output shall hold nothing else."""
+    return sys.stderr if output and is_stdout(output) else sys.stdout
+
+
+def progress_beside(output, unit):
+    """A progress bar, unless it would be part of the table."""
+    bar = progress(None, unit)
+    if is_stdout(output):
+        bar.verbose = 0
+    return bar
+
+
+def choose_labels(out_dir, pattern=None):
+    """Names of a run's labels that match a regular expression, and their columns.
+
+    Returns a list of n names, and numbers (n,) of the run's outputs: without a pattern
+    all. BadInput where none matches.
+    """
+    names = [row["name"] for row in read_metrics(out_dir)]
+    if pattern is None:
+        return names, np.arange(len(names))
+    try:
+        # Anywhere in a name: CTCF finds GM12878|CTCF, too.
+        columns = [i for i, name in enumerate(names) if re.search(pattern, name)]
+    except re.error as error:
+        raise BadInput(
+            f"--labels {pattern} is no regular expression: {error}"
+        ) from error
+    if not columns:
+        raise BadInput(
+            f"--labels {pattern} matches none of the run's {len(names)} labels "
+            f"({shortened(names)})"
+        )
+    return [names[i] for i in columns], np.array(columns)
 
 
 def scored_bins(fasta, score, strand_blind, batch_size):
@@ -2764,11 +2895,19 @@ def scored_bins(fasta, score, strand_blind, batch_size):
         if not batch:
             return
         X = letters_to_onehot(batch, fasta)
-        P = score(packed(X))
-        # Which strand a sequence was written down from says nothing.
-        if not strand_blind:
-            P = (P + score(packed(reverse_complement(X)))) / 2
-        yield batch, P
+        yield batch, both_strands(score, X, strand_blind)
+
+
+def both_strands(score, X, strand_blind):
+    """Scores (n, K) of one-hot X (n, 1000, 4), the mean over both strands.
+
+    strand_blind : both have the same scores: one is enough
+    """
+    P = score(packed(X))
+    # Which strand a sequence was written down from says nothing.
+    if not strand_blind:
+        P = (P + score(packed(reverse_complement(X)))) / 2
+    return P
 
 
 class FirstRecord:
@@ -2947,6 +3086,768 @@ def letters_to_onehot(windows, path):
             "not DNA"
         )
     return X
+
+
+# ---- tables of scores
+
+CHUNK = 256  # rows of a table that HDF5 keeps together
+
+
+@contextlib.contextmanager
+def new_table(path, place, labels, keys, top=None):
+    """Yield a function add(rows, scores) that appends to a new table.
+
+    path : a TSV (gzip if it ends in .gz, "-" for standard output), or HDF5 (.h5)
+    place : {column: type}, what stands before the scores
+    keys : what is told of each label; a TSV has a column for each label and key
+    top : in place of all labels a row for each of the `top` largest of the last key
+    rows : list of tuples, the values of `place`;  scores : {key: (rows, labels)}
+    """
+    if str(path).endswith(".h5"):
+        with new_hdf5_table(path, place, labels, keys) as add:
+            yield add
+        return
+    # With one key the label alone is the column's name.
+    columns = labels
+    if len(keys) > 1:
+        columns = [f"{label}|{key}" for label in labels for key in keys]
+    if top:
+        columns = ["label", *keys]
+    with new_text(path) as file:
+        print(*place, *columns, sep="\t", file=file)
+
+        def add(rows, scores):
+            if top:
+                rows, numbers = largest(rows, scores, labels, top)
+            else:
+                # A label's keys side by side: (rows, labels, keys) laid flat.
+                numbers = np.stack(list(scores.values()), -1)
+                numbers = numbers.reshape(len(rows), -1)
+            write_rows_of_text(file, rows, numbers)
+
+        yield add
+
+
+def write_rows_of_text(file, rows, numbers):
+    """Lines of a TSV.  rows : list of tuples;  numbers : (rows, columns)"""
+    # A whole row by one %: number by number takes three times as long, which at 919
+    # labels is more than a third of what their scores take.
+    row_format = "\t".join(["%.6g"] * numbers.shape[1])
+    for row, values in zip(rows, numbers.tolist(), strict=True):
+        print(*row, row_format % tuple(values), sep="\t", file=file)
+
+
+def largest(rows, scores, labels, top):
+    """A row for each of the `top` labels whose last key is largest, whatever its sign.
+
+    scores : {key: (rows, labels)}
+    Returns rows with the label behind them, and numbers (rows * top, keys).
+    Example, top 1, labels A and B, differences .1 and -.3: (place..., "B"), -.3.
+    """
+    last = list(scores.values())[-1]
+    # stable: of equals the first label comes first, whatever the machine
+    order = np.argsort(-np.abs(last), axis=1, kind="stable")[:, :top]
+    # What says where a row is stands before each of its labels again.
+    with_label = []
+    for row, columns in zip(rows, order, strict=True):
+        for column in columns:
+            with_label.append((*row, labels[column]))
+    picked = [np.take_along_axis(P, order, 1) for P in scores.values()]
+    return with_label, np.stack(picked, -1).reshape(len(with_label), -1)
+
+
+@contextlib.contextmanager
+def new_hdf5_table(path, place, labels, keys):
+    """new_table in HDF5: a dataset for each of `place`, `keys`, and labels (K,).
+
+    Scores are float16, (rows, K), in chunks of CHUNK rows.
+    """
+    text = h5py.string_dtype()
+    with new_file(path) as temporary:
+        with h5py.File(temporary, "w") as file:
+            file["labels"] = np.array(labels, text)
+            # Empty, and as long as they become: nobody knows the rows beforehand.
+            for name, kind in place.items():
+                kind = text if kind is str else kind
+                file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(4096,))
+            for key in keys:
+                shape = (0, len(labels))
+                most = (None, len(labels))
+                chunks = (CHUNK, len(labels))
+                file.create_dataset(key, shape, "f2", maxshape=most, chunks=chunks)
+
+            def add(rows, scores):
+                append_to_hdf5(file, place, rows, scores)
+
+            yield add
+            file.flush()
+            size = file.id.get_filesize()
+        os.truncate(temporary, size)  # more was claimed than needed
+
+
+def append_to_hdf5(file, place, rows, scores):
+    """Append rows (a list of tuples) and scores {key: (rows, K)} to a table."""
+    columns = dict(zip(place, zip(*rows, strict=True), strict=True))
+    # HDF5 crashes on a full disk: take the bytes first, with those of chunks that are
+    # begun and of what HDF5 notes beside them.
+    numbers = sum(P.size for P in scores.values())
+    texts = sum(len(str(value)) for row in rows for value in row)
+    begun = 2 * CHUNK * numbers // max(1, len(rows))
+    size = 2 * numbers + begun + 8 * texts + 100 * len(rows) + (4 << 20)
+    with file_faults(file.filename, damage=()):
+        claim(file.filename, file.id.get_filesize() + size)
+    # Rounded here: float16 has three digits, and half the bytes of float32.
+    for name, values in (columns | scores).items():
+        array = file[name]
+        n = len(array)
+        array.resize(n + len(rows), axis=0)
+        array[n:] = values
+
+
+# ---- what a mutation does
+
+EFFECTS = ("diff", "logit", "both")
+CLIPPED = 1e-6  # probabilities nearer to 0 or 1 count as this near, in log-odds
+CHANGES = 600  # scored at a time: those of a --mutate record of 200 bases
+CHECKED = 1000  # variants after which a VCF of another assembly is refused
+# What stands before the effects of a variant, as Selene has it; pos counts from 1.
+VARIANT_PLACE = {
+    "chrom": str,
+    "pos": int,
+    "name": str,
+    "ref": str,
+    "alt": str,
+    "strand": str,
+    "ref_match": bool,
+    "contains_unk": bool,
+}
+MUTATION_PLACE = {"record": str, "position": int, "ref": str, "alt": str}
+
+
+@dataclasses.dataclass
+class Change:
+    """One allele in place of another.
+
+    place : its row's values of VARIANT_PLACE or MUTATION_PLACE
+    before, after : windows as fasta_windows yields them, their letters last: the
+        sequence with the reference allele, and with the alternative one
+    """
+
+    place: tuple
+    before: tuple
+    after: tuple
+
+
+def write_variant_effects(args, score, strand_blind=False):
+    """Write what the variants of a VCF change, a row for each alternative allele.
+
+    -> --output, a TSV or HDF5 table, and OUTPUT.skipped.tsv: alleles without a row, and
+    why.
+    score : packed (n, 500) -> (n, K); both strands are scored and averaged
+    strand_blind : it answers the same for both: one is enough
+    """
+    output = args.output or "effects.tsv"
+    # Standard output has no name: then it is that of the default.
+    beside = "effects.tsv" if is_stdout(output) else output
+    skipped = f"{beside}.skipped.tsv"
+    # Before an hour of scoring: nothing that is read may be written over.
+    read = [args.variants, args.genome, f"{args.genome}.fai", *run_files(args.out_dir)]
+    refuse_to_overwrite(output, *read)
+    refuse_to_overwrite(skipped, *read)
+    names, columns = choose_labels(args.out_dir, args.labels)
+    keys = effect_keys(args.effect, args.top)
+    done = 0
+    with (
+        open_genome(args.genome, messages(output)) as genome,
+        new_table(output, VARIANT_PLACE, names, keys, args.top) as add,
+        new_text(skipped) as file,
+    ):
+        tally = Tally(args.variants, args.genome, file)
+        changes = variant_changes(genome, tally)
+        bar = progress_beside(output, "allele")
+        ask = functools.partial(both_strands, score, strand_blind=strand_blind)
+        for batch, P, P_alt in scored_changes(
+            changes, ask, columns, args.batch_size, args.genome
+        ):
+            # Written as they pass: the table may be larger than memory.
+            add([change.place for change in batch], effects(P, P_alt, keys))
+            done += len(batch)
+            bar.update(done)
+        # A table of another assembly shall not get its name.
+        tally.refuse_other_assembly()
+    bar.update(done, finalize=True)
+    tally.report(done, output, skipped)
+
+
+def effect_keys(effect, top=None):
+    """What is told of each label, by --effect and --top: names of effects()."""
+    if top:
+        # By the last of them the rows are chosen.
+        return ["p_ref", "p_alt", "logit" if effect == "logit" else "diff"]
+    if effect == "both":
+        return ["p_ref", "p_alt"]
+    return [effect or "diff"]
+
+
+def effects(P, P_alt, keys):
+    """{key: (n, K)} of probabilities (n, K) with the reference allele and another.
+
+    diff : probability with the alternative allele minus that with the reference
+    logit : the same of log-odds, natural; .5 to .8 is log(.8 / .2) - log(1) = 1.386
+    """
+    found = {"p_ref": P, "p_alt": P_alt, "diff": P_alt - P}
+    if "logit" in keys:
+        found["logit"] = log_odds(P_alt) - log_odds(P)
+    return {key: found[key] for key in keys}
+
+
+def log_odds(P):
+    # A probability of 0 would have infinite log-odds.
+    return scipy.special.logit(np.clip(P.astype(float), CLIPPED, 1 - CLIPPED))
+
+
+def scored_changes(changes, ask, columns, batch_size, path):
+    """Yield batches of Changes, and their probabilities of some labels, (n, K) each.
+
+    ask : one-hot (n, 1000, 4) -> scores (n, K)
+    columns : numbers of the labels among the outputs of `ask`
+    path : the file that the windows are of, for errors
+    """
+    changes = iter(changes)
+    while batch := list(itertools.islice(changes, CHANGES)):
+        # The window of a reference allele is that of all its alternatives: each window
+        # is scored once.
+        row_of = {}
+        for change in batch:
+            row_of.setdefault(change.before, len(row_of))
+            row_of.setdefault(change.after, len(row_of))
+        P = score_windows(list(row_of), ask, batch_size, path)[:, columns]
+        before = [row_of[change.before] for change in batch]
+        after = [row_of[change.after] for change in batch]
+        yield batch, P[before], P[after]
+
+
+def score_windows(windows, ask, batch_size, path):
+    """Scores (n, K) of windows as fasta_windows yields them."""
+    X = letters_to_onehot(windows, path)
+    # Example, 13 windows in batches of 5: 2 are missing.
+    # The last batch is filled up with N: one of another size would be compiled anew.
+    missing = -len(X) % batch_size
+    X = np.concatenate([X, np.zeros((missing, LENGTH, 4), np.uint8)])
+    scores = []
+    for rows in gen_batches(len(X), batch_size):
+        scores.append(ask(X[rows]))
+    return np.concatenate(scores)[: len(windows)]
+
+
+# Where an allele stands: half a window of genome, the allele, half a window of genome,
+# and of all that the middle 1,000 bases. So every allele is in the middle of its own
+# window, whatever its length. With windows of 10 in place of 1,000, REF GAT in the
+# genome ...ACGTA GAT CCTTG...:
+#
+#     REF GAT    CGTA GAT CCT
+#     ALT G      ACGTA G CCTT    a shorter one takes more genome, here a base a side
+#     ALT GAATT  GTA GAATT CC    a longer one trims both ends
+#
+# An allele of one base has 500 bases to its left and 499 to its right.
+
+
+def flanks(n):
+    """Bases of genome to the left and right of an allele of n bases.
+
+    n = 1: 500, 499; n = 2: 499, 499; n = 3: 499, 498; from 1,000 on none.
+    """
+    left = max(0, LENGTH // 2 - n // 2)
+    right = max(0, LENGTH - left - n)
+    return left, right
+
+
+def allele_window(chrom, start, allele, left, right):
+    """The window around an allele, or None where the genome ends before it does.
+
+    start : of the allele, from 0
+    left, right : letters of the genome on both sides, up to 500
+    """
+    n_left, n_right = flanks(len(allele))
+    # N in their place would be another sequence than the genome's.
+    if len(left) < n_left or len(right) < n_right:
+        return None
+    # Of an allele longer than a window its own middle.
+    first = max(0, (len(allele) - LENGTH) // 2)
+    letters = left[len(left) - n_left :] + allele[first : first + LENGTH]
+    return named_window(chrom, start - n_left, letters + right[:n_right])
+
+
+def named_window(name, start, letters):
+    """A window of a record as fasta_windows has it."""
+    return name, start, start + LENGTH, 0, letters
+
+
+def has_unknown(window):
+    """Does a window hold a letter that is not A, C, G or T?"""
+    return bool(window[-1].translate(None, LETTERS.encode()))
+
+
+# ---- variants of a VCF
+
+
+@dataclasses.dataclass
+class Variant:
+    """A line of a VCF.  pos : of REF's first base, from 1;  alts : its alleles"""
+
+    line: int
+    chrom: str
+    pos: int
+    name: str
+    ref: str
+    alts: list
+
+
+class Tally:
+    """What became of a VCF's variants, and the file of those that have no row."""
+
+    def __init__(self, vcf, genome, file):
+        self.vcf = vcf
+        self.genome = genome
+        self.file = file
+        self.compared = 0  # variants whose REF was compared with the genome
+        self.differing = 0  # of those
+        self.reasons = collections.Counter()
+        self.missing = collections.Counter()  # chromosomes
+        columns = ("line", "chrom", "pos", "name", "ref", "alt", "reason")
+        print(*columns, sep="\t", file=file)
+
+    def skip(self, variant, alt, reason):
+        self.reasons[reason] += 1
+        place = (variant.chrom, variant.pos, variant.name, variant.ref)
+        print(variant.line, *place, alt, reason, sep="\t", file=self.file)
+
+    def compare(self, matches):
+        self.compared += 1
+        self.differing += not matches
+        # A genome's worth of variants shall not be scored in vain.
+        if self.compared == CHECKED:
+            self.refuse_other_assembly()
+
+    def refuse_other_assembly(self):
+        """BadInput where more than half of the reference alleles are other bases."""
+        if self.differing > self.compared / 2:
+            raise BadInput(
+                f"{self.vcf}: {self.differing:,} of {self.compared:,} reference "
+                f"alleles are not what {self.genome} has there: another assembly?"
+            )
+        # Some may be missing, as chrM or decoys are; all are another genome.
+        if self.missing and not self.compared:
+            raise BadInput(
+                f"{self.vcf}: none of its chromosomes ({shortened(self.missing)}) is a "
+                f"record of {self.genome}: another assembly?"
+            )
+
+    def report(self, done, output, skipped):
+        to = messages(output)
+        if not done and not self.reasons:
+            print(f"{self.vcf} holds no variant", file=to)
+        print(f"{done:,} alleles -> {output}", file=to)
+        if self.differing:
+            print(
+                f"{self.differing:,} of {self.compared:,} reference alleles differ "
+                "from the genome (ref_match False): the VCF's was scored",
+                file=to,
+            )
+        for reason, n in self.reasons.most_common():
+            print(f"left out: {n:,} alleles: {reason} -> {skipped}", file=to)
+
+
+def variant_changes(genome, tally):
+    """Yield the Changes of a VCF's variants, a line in memory at a time.
+
+    genome : of open_genome()
+    """
+    for variant in read_variants(tally.vcf):
+        key = plain_name(variant.chrom)
+        if key not in genome:
+            tally.missing[variant.chrom] += 1
+            for alt in variant.alts:
+                tally.skip(variant, alt, "its chromosome is not in the genome")
+            continue
+        yield from changes_of(variant, genome, key, tally)
+
+
+def changes_of(variant, genome, key, tally):
+    """The Changes of one variant.  key : the name of its record in the genome"""
+    # Lower case marks repeats: the same bases.
+    ref = variant.ref.upper()
+    start = variant.pos - 1  # from 0
+    end = start + len(ref)
+    n = len(genome[key])
+    # The VCF format calls the ends of a chromosome 0 and n + 1.
+    if variant.pos > n + 1:
+        raise BadInput(
+            f"{tally.vcf}:{variant.line}: position {variant.pos:,} is past the last "
+            f"base of {variant.chrom} ({n:,}): another assembly?"
+        )
+    matches = letters_between(genome, key, start, end) == ref.encode()
+    # No allele takes more than half a window on either side.
+    left = letters_between(genome, key, start - LENGTH // 2, start)
+    right = letters_between(genome, key, end, end + LENGTH // 2)
+    before = allele_window(variant.chrom, start, ref.encode(), left, right)
+    found = []
+    for alt in variant.alts:
+        reason = why_no_sequence(alt)
+        if not reason:
+            letters = alt.upper().encode()
+            after = allele_window(variant.chrom, start, letters, left, right)
+            if before is None or after is None:
+                reason = "its window reaches over an end of the chromosome"
+        if reason:
+            tally.skip(variant, alt, reason)
+            continue
+        unknown = has_unknown(before) or has_unknown(after)
+        place = (variant.chrom, variant.pos, variant.name, variant.ref, alt)
+        found.append(Change((*place, "+", matches, unknown), before, after))
+    # Once for a line, however many alleles it has.
+    if found:
+        tally.compare(matches)
+    return found
+
+
+def letters_between(genome, key, start, end):
+    """Upper-case letters start..end of a record, from 0; fewer past its ends."""
+    start = max(0, start)
+    end = min(end, len(genome[key]))
+    if start >= end:
+        return b""
+    # pyfaidx reads these letters only, whatever the genome.
+    with file_faults(genome.filename, GENOME_ADVICE, GENOME_DAMAGE):
+        return genome[key][start:end].encode()
+
+
+def why_no_sequence(alt):
+    """Why an ALT of a VCF stands for no letters, or None where it is letters."""
+    if alt == ".":
+        return "no alternative allele (.)"
+    if alt == "*":
+        return "missing because of another deletion (*)"
+    if alt.startswith("<"):
+        return "symbolic allele (<...>)"
+    # G]17:198982], and .TGCA for one end that lies nowhere
+    if set(alt) & set("[]."):
+        return "breakend"
+    return None
+
+
+ALLELE = re.compile("[ACGTNRYSWKMBDHV]+", re.IGNORECASE)
+
+
+def read_variants(path):
+    """Yield the Variants of a VCF, plain, gzip or bgzip.
+
+    BadInput names the line that is none.
+    """
+    has_header = False
+    for number, line in text_lines(path):
+        # The format has no comments, but tools leave empty lines.
+        if line.startswith("##") or not line.strip():
+            continue
+        if line.startswith("#"):
+            has_header = line.split("\t")[:5] == ["#CHROM", "POS", "ID", "REF", "ALT"]
+            if not has_header:
+                raise BadInput(
+                    f"{path}:{number}: must be the header #CHROM POS ID REF ALT, with "
+                    f"tabs between, is {line[:60]!r}"
+                )
+            continue
+        if not has_header:
+            raise BadInput(
+                f"{path}:{number}: not a VCF: a line that begins with #CHROM must "
+                "stand before the variants"
+            )
+        columns = line.split("\t")
+        fault = fault_of_variant(columns)
+        if fault:
+            raise BadInput(f"{path}:{number}: {fault}")
+        # What else a line says, of quality and samples, changes no window.
+        chrom, pos, name, ref, alts = columns[:5]
+        yield Variant(number, chrom, int(pos), name, ref, alts.split(","))
+    if not has_header:
+        raise BadInput(f"{path} is not a VCF: it has no line that begins with #CHROM")
+
+
+def fault_of_variant(columns):
+    """What is wrong with a line of a VCF, or None."""
+    if len(columns) < 5 or not all(columns[:5]):
+        return "must hold CHROM, POS, ID, REF and ALT, with tabs between"
+    pos, _, ref, alts = columns[1:5]
+    # isdecimal is False for a minus, a point, an exponent and for nothing at all
+    if not pos.isdecimal():
+        return f"POS must be a whole number, is {pos!r}"
+    if not ALLELE.fullmatch(ref):
+        return f"REF must be bases, is {ref[:60]!r}"
+    # Each must be letters, or one of the forms that stand for none.
+    for alt in alts.split(","):
+        if not why_no_sequence(alt) and not ALLELE.fullmatch(alt):
+            return f"ALT must be bases, is {alt[:60]!r}"
+    return None
+
+
+GENOME_ADVICE = (
+    "a genome must be FASTA, all lines of a record as long but the last; remove its "
+    ".fai and .gzi where they are of another file"
+)
+# What pyfaidx raises at files that are no FASTA, or not what their index says.
+GENOME_DAMAGE = (
+    pyfaidx.FastaIndexingError,
+    ValueError,
+    IndexError,
+    struct.error,
+    zlib.error,
+)
+
+
+@contextlib.contextmanager
+def open_genome(path, to=None):
+    """Yield a FASTA by random access: {plain record name: record}.
+
+    record[start:end] are letters in upper case, from 0, end excluded; len(record) their
+    number. What is read are these letters and the index beside it, path.fai, which is
+    made where it is missing or older; of a bgzip file path.gzi, too.
+    to : the file that this is said to
+    """
+    packed_so = how_packed(path)
+    if packed_so == "gzip" or (packed_so and not str(path).endswith((".gz", ".bgz"))):
+        raise BadInput(
+            f"{path} is {packed_so}: random access needs it unpacked: "
+            f"gunzip -c {path} > genome.fa"
+        )
+    with file_faults(path, GENOME_ADVICE, GENOME_DAMAGE):
+        make_index(path, packed_so, to)
+        genome = pyfaidx.Fasta(
+            str(path),
+            key_function=plain_name,
+            as_raw=True,
+            sequence_always_upper=True,
+            rebuild=False,
+            build_index=False,
+        )
+    with genome:
+        # Line ends of old Macs make all of a file one header.
+        if not any(len(record) for record in genome):
+            raise BadInput(f"{path} holds no sequence")
+        yield genome
+
+
+def how_packed(path):
+    """How a file is compressed: "gzip", "bgzip", or None."""
+    with file_faults(path, damage=()), open(path, "rb") as file:
+        start = file.read(14)
+    if not start:
+        raise BadInput(f"{path} is empty")
+    if not start.startswith(b"\x1f\x8b"):
+        return None
+    # bgzip writes gzip in small pieces, each of which begins with a field called BC.
+    return "bgzip" if start[12:] == b"BC" else "gzip"
+
+
+def make_index(path, packed_so, to):
+    """Make a genome's index beside it where it is missing or older."""
+    indices = [f"{path}.fai"]
+    if packed_so:
+        indices.append(f"{path}.gzi")
+    # A genome that changed since has its letters in other places.
+    changed = os.stat(path).st_mtime
+    if all(os.path.exists(x) and os.stat(x).st_mtime >= changed for x in indices):
+        return
+    if not os.access(Path(path).absolute().parent, os.W_OK):
+        raise BadInput(
+            f"{indices[0]} is missing or older, and its folder may not be written: "
+            "link the genome into a folder of yours"
+        )
+    print(f"index of {path} -> {' and '.join(indices)} (once)", file=to)
+    with contextlib.ExitStack() as stack:
+        # Beside it and renamed: another process shall not read half an index.
+        new = [stack.enter_context(new_file(index)) for index in indices]
+        pyfaidx.Faidx(str(path), *new[:1], gzi_indexname=new[-1]).close()
+
+
+# ---- every change of a sequence, and its picture
+
+DRAWN_LABELS = 3  # of --mutate's picture; of --labels at most ten
+
+
+def write_mutation_effects(args, score, strand_blind=False):
+    """Change every base of each record's middle to each other base.
+
+    In-silico saturation mutagenesis (Zhou & Troyanskaya 2015) -> --output, a TSV or
+    HDF5 table: a row for each change; with --plot a picture of the first record.
+    score : packed (n, 500) -> (n, K); both strands are scored and averaged
+    strand_blind : it answers the same for both: one is enough
+    """
+    output = args.output or "mutations.tsv"
+    out_dir = Path(args.out_dir)
+    refuse_to_overwrite(output, args.mutate, *run_files(out_dir))
+    names, columns = choose_labels(out_dir, args.labels)
+    keys = effect_keys(args.effect, args.top)
+    first = FirstMutations()  # for --plot
+    drawn = effect_keys(args.effect, top=1)[-1]  # one number for each change
+    unknown = collections.Counter()
+    done = 0
+    bar = progress_beside(output, "change")
+    # One record is in memory at a time, and a batch of its changes.
+    with new_table(output, MUTATION_PLACE, names, keys, args.top) as add:
+        changes = mutations(args.mutate, args.span or BIN, unknown)
+        ask = functools.partial(both_strands, score, strand_blind=strand_blind)
+        for batch, P, P_alt in scored_changes(
+            changes, ask, columns, args.batch_size, args.mutate
+        ):
+            places = [change.place for change in batch]
+            add(places, effects(P, P_alt, keys))
+            if args.plot:
+                first.add(places, effects(P, P_alt, [drawn])[drawn])
+            done += len(batch)
+            bar.update(done)
+        if not done:
+            raise BadInput(f"{args.mutate} holds no A, C, G or T to change")
+    bar.update(done, finalize=True)
+    to = messages(output)
+    print(f"{done:,} changes -> {output}", file=to)
+    for name, n in unknown.items():
+        print(f"left out: {n:,} letters of {name}: not A, C, G or T", file=to)
+    if args.plot:
+        most = 10 if args.labels else DRAWN_LABELS
+        draw_mutations(first, names, drawn, most, is_simulated(out_dir), args.plot)
+
+
+def mutations(path, span, unknown):
+    """Yield the Changes of the middle `span` bases of each record of a FASTA.
+
+    position counts the record's bases from 1. The window is the record's middle; a
+    record shorter than that is centred in N.
+    unknown : Counter, of letters in the middle that are no base, by record
+    """
+    for name, letters in fasta_records(path):
+        # Example, 5 letters: window -498..502, so the middle one, 2, is its base 500;
+        # a span of 3 is the letters 1, 2, 3.
+        window_start = len(letters) // 2 - LENGTH // 2
+        before = named_window(name, window_start, cut(letters, window_start))
+        first = len(letters) // 2 - span // 2
+        last = min(first + span, len(letters))
+        for i in range(max(0, first), last):
+            base = chr(letters[i])
+            # An N has no effect to lose.
+            if base not in LETTERS:
+                unknown[name] += 1
+                continue
+            for other in LETTERS.replace(base, ""):
+                place = (name, i + 1, base, other)
+                changed = before[-1][: i - window_start] + other.encode()
+                changed += before[-1][i - window_start + 1 :]
+                yield Change(place, before, named_window(name, window_start, changed))
+
+
+class FirstMutations:
+    """Bases and effects of the first record's changes.
+
+    bases : {position: letter};  effects : {(position, other letter): (K,)}
+    """
+
+    def __init__(self):
+        self.name = None
+        self.bases = {}
+        self.effects = {}
+        self.ended = False
+
+    def add(self, places, effects):
+        """places : list of (record, position, ref, alt);  effects : (n, K)"""
+        for (record, position, ref, alt), effect in zip(places, effects, strict=True):
+            if self.name is None:
+                self.name = record
+            # The next record, or one of the same name, which starts again.
+            if record != self.name or (position, alt) in self.effects:
+                self.ended = True
+            if not self.ended:
+                self.bases[position] = ref
+                self.effects[position, alt] = effect
+
+    def heat(self, label):
+        """Effects (4, positions) of a label, rows A, C, G, T; 0 where nothing changes.
+
+        Positions go from the first to the last; NaN where a letter is no base.
+        """
+        first = min(self.bases)
+        heat = np.full((len(LETTERS), max(self.bases) - first + 1), np.nan)
+        for position, base in self.bases.items():
+            for row, letter in enumerate(LETTERS):
+                effect = 0.0
+                if letter != base:
+                    effect = self.effects[position, letter][label]
+                heat[row, position - first] = effect
+        return heat
+
+
+def draw_mutations(first, names, key, most, simulated, path):
+    """Heat maps of FirstMutations, a letter below each column.
+
+    A letter is as high as its loss costs: the mean of its three changes, its sign
+    turned round; one whose loss would raise the label hangs below the line.
+    names : of the labels;  key : "diff" or "logit";  most : labels to draw
+    """
+    change = np.abs(list(first.effects.values())).max(0)  # (K,), the largest
+    labels = np.argsort(-change, kind="stable")[:most]
+    # For each label two panels: a heat map, and half as high the letters.
+    heights = [2, 1] * len(labels)
+    figure, axes = subplots(
+        len(heights),
+        figsize=(18, 0.8 + 2.6 * len(labels)),
+        sharex=True,
+        squeeze=False,
+        height_ratios=heights,
+    )
+    for i, label in enumerate(labels):
+        heat_axis, letter_axis = axes[2 * i : 2 * i + 2, 0]
+        image = draw_heat(heat_axis, first, label)
+        heat_axis.set_title(names[label])
+        # Beside both, so that a column stands above its letter.
+        bar = figure.colorbar(image, ax=[heat_axis, letter_axis], pad=0.01)
+        bar.set_label("change of " + {"diff": "probability", "logit": "log-odds"}[key])
+        draw_losses(letter_axis, first, label)
+    axes[-1, 0].set_xlabel(f"base of {first.name}, from 1")
+    save_figure(figure, path, simulated)
+
+
+def draw_heat(axis, first, label):
+    heat = first.heat(label)
+    most = np.nanmax(np.abs(heat)) or 1.0  # nothing may change
+    left = min(first.bases) - 0.5
+    # White is no change, red more of the label, blue less; row 0, A, is on top.
+    image = axis.imshow(
+        heat,
+        cmap="RdBu_r",
+        vmin=-most,
+        vmax=most,
+        aspect="auto",
+        interpolation="nearest",
+        extent=(left, left + heat.shape[1], len(LETTERS) - 0.5, -0.5),
+    )
+    axis.set(yticks=range(len(LETTERS)), yticklabels=LETTERS)
+    # A dot where the base is the sequence's own.
+    rows = [LETTERS.index(base) for base in first.bases.values()]
+    axis.plot(list(first.bases), rows, ".k", markersize=2)
+    return image
+
+
+def draw_losses(axis, first, label):
+    heat = first.heat(label)
+    # The base's own row is 0: the sum is that of its three changes.
+    costs = -heat.sum(0) / (len(LETTERS) - 1)
+    highest = np.nanmax(np.abs(costs)) or 1.0
+    start = min(first.bases)
+    # The highest letter fills the panel; what is less than 3 % of it is no letter.
+    for position, base in first.bases.items():
+        height = costs[position - start] / highest
+        draw_letter(axis, LETTERS.index(base), position, 0.0, height, least=0.03)
+    axis.axhline(0, color="k", linewidth=0.5)
+    axis.set(ylim=(min(0, np.nanmin(costs) / highest) - 0.05, 1.05), yticks=[])
+    axis.set_ylabel("loss costs")
 
 
 # ---- data from peaks and a genome
@@ -3782,11 +4683,14 @@ def draw_logos(logos, simulated, path):
     save_figure(figure, path, simulated)
 
 
-def draw_letter(axis, base, place, bottom, height):
-    """One letter of a logo, stretched to its height, unless that is too low to read."""
+def draw_letter(axis, base, place, bottom, height, least=0.15):
+    """One letter of a logo, stretched to its height, unless that is too low to read.
+
+    One of a height below 0 hangs from `bottom`, turned over.
+    """
     from matplotlib import patches, textpath, transforms
 
-    if height < 0.15:
+    if abs(height) < least:
         return
     # The letter's outline, moved to 0, stretched, moved to its place.
     letter = textpath.TextPath((0, 0), LETTERS[base])
@@ -3927,9 +4831,10 @@ def random_motifs(rng, n=2 * FACTORS, width=12):
     return motifs
 
 
-def simulate(rng, n, motifs):
+def simulate(rng, n, motifs, sites=None):
     """Windows and labels of make_demo_data's rules.
 
+    sites : zeros (n, 1000, factors), to be told which bases a factor binds by
     Returns one-hot (n, 1000, 4), one in 100 with N; labels (n, 919); and the
     probabilities that these were drawn from.
     """
@@ -3938,7 +4843,7 @@ def simulate(rng, n, motifs):
     codes = random_bases(rng, openness)
     bound = np.zeros((n, FACTORS), bool)
     for factor in range(FACTORS):
-        bound[:, factor] = plant_factor(rng, codes, factor, motifs)
+        bound[:, factor] = plant_factor(rng, codes, factor, motifs, sites)
     codes[rng.random(n) < 0.01, :200] = -1  # N
 
     label = np.arange(919)
@@ -3972,8 +4877,11 @@ def random_bases(rng, openness):
     return codes
 
 
-def plant_factor(rng, codes, factor, motifs):
-    """Plant a factor's sites and decoys into codes (n, 1000); where it binds (n,)."""
+def plant_factor(rng, codes, factor, motifs, sites=None):
+    """Plant a factor's sites and decoys into codes (n, 1000); where it binds (n,).
+
+    sites : see simulate()
+    """
     n = len(codes)
     first = motifs[2 * factor]
     second = motifs[2 * factor + 1]
@@ -3993,12 +4901,20 @@ def plant_factor(rng, codes, factor, motifs):
         plant(rng, codes, np.flatnonzero(side == 1), 600, LENGTH, decoy)
     middle = rng.choice(4, n, p=(0.12, 0.05, 0.05, 0.78))  # a word's number, 3: none
     for i, word in enumerate(words):
-        plant(rng, codes, np.flatnonzero(middle == i), 400, 600, word)
+        rows = np.flatnonzero(middle == i)
+        places = plant(rng, codes, rows, 400, 600, word)
+        if sites is not None and i == 0:
+            # In a pair's gap any base will do; read backwards, it is the same places.
+            matters = word.max(-1) > 0.25
+            sites[rows[:, None], places[:, matters], factor] = 1
     return middle == 0
 
 
 def plant(rng, codes, rows, first, last, motif):
-    """A sequence of a motif, on either strand, somewhere in bases first..last."""
+    """A sequence of a motif, on either strand, somewhere in bases first..last.
+
+    Returns the bases that it covers, (rows, width).
+    """
     # Drawn by the cumulated probabilities of A, G, C: how many of them lie below?
     cumulated = motif.cumsum(-1)[..., :-1]
     u = rng.random((len(rows), len(motif), 1))
@@ -4009,6 +4925,7 @@ def plant(rng, codes, rows, first, last, motif):
     # (rows, width): the bases that the site covers.
     places = start[:, None] + np.arange(len(motif))
     codes[rows[:, None], places] = sites
+    return places
 
 
 if __name__ == "__main__":

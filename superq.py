@@ -1083,6 +1083,10 @@ def main(argv=None):
         danq.write_motifs(args, "superq.py")
     elif args.predict:
         danq.annotate(args, *trained_scores(out_dir))
+    elif args.variants:
+        danq.write_variant_effects(args, *mutation_scores(args))
+    elif args.mutate:
+        danq.write_mutation_effects(args, *mutation_scores(args))
     elif args.test_data:
         danq.score_elsewhere(args, *trained_scores(out_dir))
     elif args.reuse_encodings:
@@ -1160,21 +1164,42 @@ def fit_another_forest(args, out_dir):
             fit_and_score(args, out_dir)
 
 
-def trained_scores(out_dir):
-    """A finished run as a function, packed (n, 500) -> (n, K), and if strand-blind."""
+def trained_scores(out_dir, answer=None):
+    """A finished run as a function, packed (n, 500) -> (n, K), and if strand-blind.
+
+    answer : forest, label output or mean; None: the one chosen on validation
+    """
     settings = danq.finished_settings(out_dir, "superq.py")
     args = argparse.Namespace(**settings)
     encode = load_encoder(out_dir, recipe_of(args))
     answers = {"forest": forest_answer(load_forest(out_dir / "forest.npz"))}
     if args.label_weight:
         answers |= answers_with_labels(answers["forest"], out_dir)
-    summary = danq.read_json(out_dir / "summary.json", "answer")
-    answer = answers[summary["answer"]]
+    if answer is None:
+        answer = danq.read_json(out_dir / "summary.json", "answer")["answer"]
 
     def score(bits):
-        return answer(encode(bits))
+        return answers[answer](encode(bits))
 
     return score, strand_blind(args)
+
+
+def mutation_scores(args):
+    """trained_scores for small changes: the mean of forest and label output.
+
+    A forest answers in steps: many changes of one base move it by nothing, some by too
+    much.
+    """
+    out_dir = Path(args.out_dir)
+    settings = danq.finished_settings(out_dir, "superq.py")
+    if settings["label_weight"]:
+        return trained_scores(out_dir, "mean")
+    # Without labels in its loss a run has no such output, nor has a yardstick.
+    print(
+        f"{out_dir} has no label output: the forest alone answers, in steps",
+        file=danq.messages(args.output),
+    )
+    return trained_scores(out_dir)
 
 
 def run_name(args):

@@ -44,6 +44,7 @@ import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse
+from Bio import bgzf
 from keras.layers import BatchNormalization, Conv1D, Dropout
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -1339,6 +1340,689 @@ def test_bad_fasta_gives_one_clear_line(runs, capsys, content, says):
         ["--predict", "x.fa", "--out-dir", str(runs["danq"][0])],
     )
     assert os.listdir() == ["x.fa"]
+
+
+# ---- what a mutation does
+
+
+def made_up_score(K=9, seen=None):
+    """A model that knows each base's place: packed (n, 500) -> (n, K).
+
+    seen : list, to which the number of sequences of each call is added
+    """
+    W = np.random.default_rng(4).normal(0, 0.1, (4000, K))
+
+    def score(bits):
+        if seen is not None:
+            seen.append(len(bits))
+        X = np.unpackbits(bits, axis=1).astype(float)
+        return (1 / (1 + np.exp(-X @ W))).astype(np.float32)
+
+    return score
+
+
+def scored_letters(text, score):
+    """Scores (K,) of 1,000 letters, the mean over both strands."""
+    other = text[::-1].translate(str.maketrans("ACGT", "TGCA"))
+    P = [score(danq.packed(letters_to_onehot(strand))) for strand in (text, other)]
+    return np.mean(P, 0)[0]
+
+
+def write_vcf(lines, path="in.vcf", end="\n"):
+    """lines : tuples CHROM, POS, ID, REF, ALT"""
+    text = ["##fileformat=VCFv4.2", "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"]
+    text += ["\t".join([*map(str, line), ".", ".", "."]) for line in lines]
+    content = "".join(line + end for line in text).encode()
+    if path.endswith("gz"):
+        content = gzip.compress(content)
+    Path(path).write_bytes(content)
+
+
+def changes(vcf="in.vcf", genome="genome.fa"):
+    """The Changes of a VCF, and the rows of its file of skipped alleles."""
+    file = io.StringIO()
+    with danq.open_genome(genome) as records:
+        tally = danq.Tally(vcf, genome, file)
+        found = list(danq.variant_changes(records, tally))
+        tally.refuse_other_assembly()
+    _, *skipped = file.getvalue().splitlines()
+    return found, [line.split("\t") for line in skipped]
+
+
+def middle_of_changed(genome, start, ref, allele):
+    """The 1,000 letters around an allele, or None: a string is cut and cut again."""
+    changed = genome[:start] + allele + genome[start + len(ref) :]
+    first = start + len(allele) // 2 - 500
+    if first < 0 or first + 1000 > len(changed):
+        return None
+    return changed[first : first + 1000]
+
+
+def random_variants(genome, n, rng):
+    """(start, ref, alt): SNVs, MNVs, insertions, deletions, many near both ends."""
+    variants = []
+    for i in range(n):
+        n_ref, n_alt = rng.integers(1, 8, 2)
+        if i % 3 == 0:
+            n_ref = n_alt = 1
+        if i % 10 == 0:
+            n_alt = rng.integers(900, 1200)
+        edge = rng.choice([0, 490, 1000, len(genome) - 510, len(genome) - 15])
+        start = int(edge + rng.integers(0, 15))
+        ref = genome[start : start + n_ref]
+        if ref:
+            variants.append((start, ref, "".join(rng.choice(list("ACGT"), n_alt))))
+    return variants
+
+
+def test_each_allele_stands_in_the_middle_of_its_own_window():
+    rng = np.random.default_rng(3)
+    genome = {"one": random_dna(2500, 1), "two": random_dna(2100, 2)}
+    write_genome(genome)
+    lines = []
+    expected = []
+    skipped = 0
+    for name, letters in genome.items():
+        for start, ref, alt in random_variants(letters, 150, rng):
+            lines.append((name, start + 1, ".", ref, alt))
+            before = middle_of_changed(letters, start, ref, ref)
+            after = middle_of_changed(letters, start, ref, alt)
+            if before and after:
+                expected.append((before, after))
+            else:
+                skipped += 1
+    write_vcf(lines)
+    found, reasons = changes()
+    windows = [(c.before[-1].decode(), c.after[-1].decode()) for c in found]
+    assert windows == expected
+    assert len(expected) > 100 < skipped == len(reasons)
+    assert {row[-1] for row in reasons} == {
+        "its window reaches over an end of the chromosome"
+    }
+    assert all(change.place[6:] == (True, False) for change in found)
+
+
+def test_windows_of_ten_are_those_of_the_comment(monkeypatch):
+    monkeypatch.setattr(danq, "LENGTH", 10)
+    windows = []
+    for allele in (b"GAT", b"G", b"GAATT"):
+        window = danq.allele_window("c", 5, allele, b"ACGTA", b"CCTTG")
+        windows.append(window[-1].decode())
+    assert windows == ["CGTAGATCCT", "ACGTAGCCTT", "GTAGAATTCC"]
+
+
+def genome_and_variants():
+    """Two records, five variants with seven alleles, and their windows in letters."""
+    genome = {"chr1": random_dna(3000, 1), "chr2": random_dna(3000, 2)}
+    write_genome(genome)
+    lines = []
+    pairs = []
+    for chrom, start, n_ref, alts in (
+        ("chr1", 1200, 1, ["AA", "CC", "GGATC"]),
+        ("chr1", 1300, 4, ["T"]),
+        ("chr2", 700, 2, ["TT"]),
+        ("chr2", 1900, 1, ["GG"]),
+        ("chr2", 1900, 3, ["GG"]),
+    ):
+        letters = genome[chrom]
+        ref = letters[start : start + n_ref]
+        lines.append((chrom, start + 1, "rs1", ref, ",".join(alts)))
+        for alt in alts:
+            before = middle_of_changed(letters, start, ref, ref)
+            pairs.append((before, middle_of_changed(letters, start, ref, alt)))
+    write_vcf(lines)
+    return lines, pairs
+
+
+def write_effects(runs, *more, score=None, command="--variants in.vcf"):
+    """What --variants or --mutate writes with a score that is made up."""
+    flags = f"{command} --out-dir {runs['danq'][0]}".split()
+    if "--variants" in flags:
+        flags += ["--genome", "genome.fa"]
+    args = danq.parse_args([*flags, *more])
+    write = danq.write_variant_effects if args.variants else danq.write_mutation_effects
+    write(args, score or made_up_score())
+
+
+N_VARIANT = 8  # columns of --variants' table before the labels
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 100])
+def test_effects_are_those_of_the_letters_on_both_strands(runs, batch_size):
+    _, pairs = genome_and_variants()
+    score = made_up_score()
+    P = np.array([scored_letters(before, score) for before, _ in pairs])
+    P_alt = np.array([scored_letters(after, score) for _, after in pairs])
+    odds = np.log(P / (1 - P))
+    odds_alt = np.log(P_alt / (1 - P_alt))
+    expected = {
+        "diff": P_alt - P,
+        "logit": odds_alt - odds,
+        "both": np.stack([P, P_alt], -1).reshape(len(P), -1),
+    }
+    labels = [row["name"] for row in read_table(runs["danq"][0] / "metrics.csv")]
+    for effect, numbers in expected.items():
+        more = ["--effect", effect, "--batch-size", str(batch_size)]
+        write_effects(runs, *more)
+        head, rows = read_predictions("effects.tsv")
+        assert head[:N_VARIANT] == (
+            "chrom pos name ref alt strand ref_match contains_unk".split()
+        )
+        names = labels
+        if effect == "both":
+            names = [f"{x}|{key}" for x in labels for key in ("p_ref", "p_alt")]
+        assert head[N_VARIANT:] == names
+        found = np.array([row[N_VARIANT:] for row in rows], float)
+        np.testing.assert_allclose(found, numbers, atol=2e-5)
+    assert np.abs(expected["diff"]).max() > 0.05
+
+
+def test_a_probability_of_0_or_1_has_finite_log_odds():
+    P = np.array([[0, 1e-9, 0.5]], np.float32)
+    P_alt = np.array([[1, 1e-9, 0.8]], np.float32)
+    found = danq.effects(P, P_alt, ["logit"])["logit"]
+    expected = [[2 * np.log(999_999), 0, np.log(4)]]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_window_that_alleles_share_is_scored_once(runs):
+    """Seven alleles of five variants: 12 windows, on two strands."""
+    _, pairs = genome_and_variants()
+    windows = {window for pair in pairs for window in pair}
+    assert len(windows) == 12
+    seen = []
+    write_effects(runs, "--batch-size", "1", score=made_up_score(seen=seen))
+    assert sum(seen) == 2 * 12
+    seen.clear()
+    write_effects(runs, "--batch-size", "8", score=made_up_score(seen=seen))
+    assert seen == [8, 8, 8, 8]  # of one size, for what compiles
+
+
+def test_labels_and_the_largest_changes_are_those_of_the_whole_table(runs):
+    genome_and_variants()
+    write_effects(runs, "--effect", "both")
+    head, rows = read_predictions("effects.tsv")
+    whole = np.array([row[N_VARIANT:] for row in rows], float).reshape(len(rows), -1, 2)
+    diff = whole[..., 1] - whole[..., 0]
+
+    write_effects(runs, "--labels", "SIMULATED.[27]$")
+    named, chosen = read_predictions("effects.tsv")
+    assert named[N_VARIANT:] == ["SIMULATED|2", "SIMULATED|7"]
+    found = np.array([row[N_VARIANT:] for row in chosen], float)
+    np.testing.assert_allclose(found, diff[:, [2, 7]], atol=2e-6)
+
+    write_effects(runs, "--top", "2")
+    named, largest = read_predictions("effects.tsv")
+    assert named[N_VARIANT:] == ["label", "p_ref", "p_alt", "diff"]
+    for i, row in enumerate(rows):
+        for rank, line in enumerate(largest[2 * i : 2 * i + 2]):
+            k = np.argsort(-np.abs(diff[i]))[rank]
+            assert line[:N_VARIANT] == row[:N_VARIANT]
+            assert line[N_VARIANT] == f"SIMULATED|{k}"
+            numbers = np.array(line[N_VARIANT + 1 :], float)
+            np.testing.assert_allclose(numbers, [*whole[i, k], diff[i, k]], atol=2e-6)
+
+
+def test_tables_in_hdf5_hold_what_those_in_text_hold(runs):
+    lines, _ = genome_and_variants()
+    for effect, keys in (("diff", ["diff"]), ("both", ["p_ref", "p_alt"])):
+        write_effects(runs, "--effect", effect)
+        write_effects(runs, "--effect", effect, "--output", "effects.h5")
+        head, rows = read_predictions("effects.tsv")
+        with h5py.File("effects.h5") as file:
+            for column, name in enumerate(head[:N_VARIANT]):
+                texts = [row[column] for row in rows]
+                array = file[name]
+                values = array.asstr()[:] if array.dtype.kind == "O" else array[:]
+                assert [str(value) for value in values] == texts
+            assert file["labels"].asstr()[:].tolist() == [
+                row["name"] for row in read_table(runs["danq"][0] / "metrics.csv")
+            ]
+            numbers = np.stack([file[key][:] for key in keys], -1)
+            assert numbers.dtype == np.float16
+            assert file[keys[0]].chunks == (danq.CHUNK, 9)
+        found = np.array([row[N_VARIANT:] for row in rows], float)
+        np.testing.assert_allclose(
+            numbers.reshape(len(rows), -1), found, rtol=1e-3, atol=1e-6
+        )
+    assert os.listdir().count("effects.h5.skipped.tsv") == 1
+
+
+def test_a_table_in_hdf5_grows_beyond_a_chunk():
+    places = {"record": str, "start": int}
+    P = np.random.default_rng(0).random((700, 3)).astype(np.float16)
+    with danq.new_table("x.h5", places, ["a", "b", "c"], ["probability"]) as add:
+        for first in range(0, 700, 70):
+            rows = [(f"r{i}", i) for i in range(first, first + 70)]
+            add(rows, {"probability": P[first : first + 70]})
+    with h5py.File("x.h5") as file:
+        np.testing.assert_array_equal(file["probability"], P)
+        assert file["record"].asstr()[-1] == "r699"
+        assert file["start"][:].tolist() == list(range(700))
+    assert os.path.getsize("x.h5") < 200_000  # what was claimed for it is given back
+
+
+def annotate(runs, *more):
+    """--predict x.fa with a score that is made up."""
+    danq.annotate(danq.parse_args(predict_flags(runs, *more)), made_up_score())
+
+
+def test_predictions_of_some_labels_the_highest_and_in_hdf5(runs):
+    write_fasta()
+    annotate(runs)
+    head, rows = read_predictions("predictions.tsv")
+    P = np.array([row[N_PLACE:] for row in rows], float)
+
+    annotate(runs, "--labels", "3|5", "--output", "some.tsv", "--plot", "p.png")
+    named, some = read_predictions("some.tsv")
+    assert named[N_PLACE:] == [head[N_PLACE + 3], head[N_PLACE + 5]]
+    found = np.array([row[N_PLACE:] for row in some], float)
+    np.testing.assert_array_equal(found, P[:, [3, 5]])
+    assert "SIMULATED|4" not in Path("p.svg").read_text()
+
+    annotate(runs, "--top", "2", "--output", "top.tsv")
+    named, top = read_predictions("top.tsv")
+    assert named[N_PLACE:] == ["label", "probability"]
+    for i, (row, p) in enumerate(zip(rows, P, strict=True)):
+        for line, k in zip(top[2 * i : 2 * i + 2], np.argsort(-p), strict=False):
+            assert line == [*row[:N_PLACE], head[N_PLACE + k], row[N_PLACE + k]]
+
+    annotate(runs, "--output", "all.h5")
+    with h5py.File("all.h5") as file:
+        np.testing.assert_allclose(file["probability"], P, rtol=1e-3)
+        for column, name in enumerate(head[1:N_PLACE], 1):
+            assert file[name][:].tolist() == [int(row[column]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [("(", "is no regular expression"), ("NOSUCH", "none of the run's 9 labels")],
+)
+def test_labels_that_match_nothing_give_one_line(runs, capsys, pattern, says):
+    write_fasta()
+    check_one_line(capsys, says, annotate, runs, "--labels", pattern)
+
+
+def test_rows_of_a_vcf_are_reported_or_skipped_with_a_reason(runs, capsys):
+    """Reference bases that differ, unknown ones, several alleles, no letters."""
+    letters = random_dna(3000, 1).replace("A", "a")
+    letters = f"{letters[:2000]}N{letters[2001:]}"
+    write_genome({"1": letters})
+    base = {i: letters[i - 1].upper() for i in (1100, 1200, 1300, 2001, 2300)}
+    other = {i: "ACGT"[("ACGT".find(x) + 1) % 4] for i, x in base.items()}
+    write_vcf(
+        [
+            ("chr1", 1100, "rs1", base[1100].lower(), f"{other[1100].lower()},*"),
+            ("1", 1200, ".", other[1200], base[1200]),
+            ("1", 1300, "a", base[1300], f"{other[1300]},<DEL>,.,G]17:198982]"),
+            # Only with the deletion does the window reach the N at 2,001.
+            ("1", 1499, "d", letters[1498:1502].upper(), letters[1498].upper()),
+            ("1", 2001, ".", "N", "A"),
+            ("chr1", 2300, ".", base[2300], other[2300]),
+            ("1", 400, ".", letters[399].upper(), "ACGT"),
+            ("1", 0, ".", "N", "A"),
+            ("chrUn", 5, ".", "A", "C"),
+        ],
+        end="\r\n",
+    )
+    write_effects(runs)
+    _, rows = read_predictions("effects.tsv")
+    assert [row[:N_VARIANT] for row in rows] == [
+        ["chr1", "1100", "rs1", base[1100].lower(), other[1100].lower()]
+        + ["+", "True", "False"],
+        ["1", "1200", ".", other[1200], base[1200], "+", "False", "False"],
+        ["1", "1300", "a", base[1300], other[1300], "+", "True", "False"],
+        ["1", "1499", "d", letters[1498:1502].upper(), letters[1498].upper()]
+        + ["+", "True", "True"],
+        ["1", "2001", ".", "N", "A", "+", "True", "True"],
+        ["chr1", "2300", ".", base[2300], other[2300], "+", "True", "True"],
+    ]
+    head, *skipped = Path("effects.tsv.skipped.tsv").read_text().splitlines()
+    assert head.split("\t") == "line chrom pos name ref alt reason".split()
+    end = "its window reaches over an end of the chromosome"
+    assert [line.split("\t")[:1] + line.split("\t")[5:] for line in skipped] == [
+        ["3", "*", "missing because of another deletion (*)"],
+        ["5", "<DEL>", "symbolic allele (<...>)"],
+        ["5", ".", "no alternative allele (.)"],
+        ["5", "G]17:198982]", "breakend"],
+        ["9", "ACGT", end],
+        ["10", "A", end],
+        ["11", "C", "its chromosome is not in the genome"],
+    ]
+    printed = capsys.readouterr().out
+    assert "6 alleles -> effects.tsv" in printed
+    assert "1 of 6 reference alleles differ" in printed
+    assert f"left out: 2 alleles: {end} -> effects.tsv.skipped.tsv" in printed
+
+
+def test_where_ref_differs_the_base_of_the_vcf_is_put_in():
+    letters = random_dna(2000, 1)
+    write_genome({"1": letters})
+    wrong = "ACGT"["CGTA".index(letters[999])]
+    others = [(1, 1000 + i, ".", letters[999 + i], "N") for i in (1, 2)]
+    write_vcf([(1, 1000, ".", wrong, "GG"), *others])
+    (change, *_), _ = changes()
+    assert (
+        change.before[-1] == f"{letters[499:999]}{wrong}{letters[1000:1499]}".encode()
+    )
+    assert change.place[6] is False
+
+
+@pytest.mark.parametrize("n", [4, 3000])
+def test_a_vcf_of_another_assembly_is_refused(runs, capsys, monkeypatch, n):
+    letters = random_dna(2000, 1)
+    write_genome({"1": letters})
+    wrong = letters[999:1002].translate(str.maketrans("ACGT", "CGTA"))
+    lines = [(1, 1000 + i % 3, ".", wrong[i % 3], "G") for i in range(n)]
+    lines += [(1, 1100, ".", letters[1099], "N")] * (n - 1)
+    write_vcf(lines)
+    seen = []
+    says = f"in.vcf: {min(n, 1000):,} of {min(2 * n - 1, 1000):,} reference alleles"
+    check_one_line(
+        capsys, says, lambda: write_effects(runs, score=made_up_score(seen=seen))
+    )
+    # It is found before a genome's worth of variants is scored.
+    assert sum(seen) < 2 * 2 * danq.CHECKED
+    assert sorted(os.listdir()) == ["genome.fa", "genome.fa.fai", "in.vcf"]
+    write_vcf(lines[1:])  # half of them: that may be
+    if n == 4:
+        write_effects(runs)
+        assert len(read_predictions("effects.tsv")[1]) == 2 * n - 2
+
+
+HEADER = "#CHROM\tPOS\tID\tREF\tALT\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "in.vcf is not a VCF: it has no line that begins with #CHROM"),
+        ("##x\n1\t1000\t.\tA\tC\n", "in.vcf:2: not a VCF: .* #CHROM"),
+        ("#CHROM POS ID REF ALT\n", "in.vcf:1: must be the header"),
+        (f"{HEADER}1 1000 . A C\n", "in.vcf:2: must hold CHROM, .* tabs between"),
+        (f"{HEADER}1\t1000\t\tA\tC\n", "in.vcf:2: must hold CHROM"),
+        (f"{HEADER}1\t1e3\t.\tA\tC\n", "in.vcf:2: POS must be a whole number"),
+        (f"{HEADER}1\t-5\t.\tA\tC\n", "in.vcf:2: POS must be a whole number"),
+        (f"{HEADER}\n1\t2002\t.\tA\tC\n", "in.vcf:3: position 2,002 is past the last"),
+        (f"{HEADER}1\t1000\t.\t.\tC\n", "in.vcf:2: REF must be bases, is '.'"),
+        (f"{HEADER}1\t1000\t.\tA\tC,,T\n", "in.vcf:2: ALT must be bases, is ''"),
+        (f"{HEADER}1\t1000\t.\tA\t7\n", "in.vcf:2: ALT must be bases, is '7'"),
+        (
+            f"{HEADER}chr9\t1000\t.\tA\tC\n",
+            "none of its chromosomes .chr9. is a record",
+        ),
+    ],
+)
+def test_bad_vcfs_give_one_clear_line(runs, capsys, text, says):
+    write_genome({"1": random_dna(2000, 1)})
+    Path("in.vcf").write_text(text)
+    check_one_line(capsys, says, lambda: write_effects(runs))
+    assert not [*Path().glob("*.tsv"), *Path().glob(".*.tmp*")]
+
+
+@pytest.mark.parametrize("output", ["effects.tsv", "effects.h5"])
+def test_a_vcf_without_variants_gives_a_table_without_rows(runs, capsys, output):
+    write_genome({"1": random_dna(2000, 1)})
+    write_vcf([])
+    write_effects(runs, "--output", output)
+    assert "in.vcf holds no variant" in capsys.readouterr().out
+    if output.endswith(".tsv"):
+        head, rows = read_predictions(output)
+        assert (len(head), rows) == (N_VARIANT + 9, [])
+    else:
+        with h5py.File(output) as file:
+            assert file["diff"].shape == (0, 9)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "genome.fa is empty"),
+        (b"GATTACA\n", "genome.fa is damaged .*line 1.*must be FASTA"),
+        (b">a\n\n", "genome.fa holds no sequence"),
+        (b">a\rGATTACA\r", "genome.fa holds no sequence"),
+        (b">1\nGAT\nGATTACA\nGAT\n", "genome.fa is damaged .*consistent"),
+        (b">1\nGAT\n>chr1\nGAT\n", "genome.fa is damaged .*Duplicate"),
+        (b">1\n" + b"MKVLA" * 400, "record 1 holds 'L' at base"),
+        (b">1\n" + b"GATT\xff" * 400, "genome.fa is damaged"),
+        (gzip.compress(b">1\nGATTACA\n"), "genome.fa is gzip: .*gunzip -c genome.fa"),
+    ],
+)
+def test_bad_genomes_of_variants_give_one_clear_line(runs, capsys, content, says):
+    Path("genome.fa").write_bytes(content)
+    write_vcf([(1, 1000, ".", "A", "C"), (1, 1001, ".", "A", "C")])
+    check_one_line(capsys, says, lambda: write_effects(runs))
+    assert not [*Path().glob("*.tsv"), *Path().glob(".*.tmp*")]
+
+
+def test_a_genome_is_read_by_its_index_which_is_made_where_it_is_older(runs, capsys):
+    _, pairs = genome_and_variants()
+    found, _ = changes()
+    windows = [(c.before[-1].decode(), c.after[-1].decode()) for c in found]
+    assert windows == pairs
+    assert "index of genome.fa -> genome.fa.fai" in capsys.readouterr().out
+    assert Path("genome.fa.fai").read_text().startswith("chr1\t3000\t14\t60\t61\n")
+    changes()
+    assert capsys.readouterr().out == ""  # it is there
+    # Another genome under the same name: the index is older.
+    Path("genome.fa").write_text(
+        f">1\n{random_dna(3000, 1)}\n>2\n{random_dna(3000, 2)}"
+    )
+    os.utime("genome.fa.fai", (0, 0))
+    found, _ = changes()
+    assert [(c.before[-1].decode(), c.after[-1].decode()) for c in found] == pairs
+    assert Path("genome.fa.fai").read_text().startswith("1\t3000\t3\t3000\t3001\n")
+
+
+def test_a_bgzip_genome_is_read_without_unpacking_and_a_vcf_in_any_form():
+    lines, _ = genome_and_variants()
+    plain, _ = changes()
+    for name in ("genome.fa", "in.vcf"):
+        with bgzf.BgzfWriter(f"{name}.gz") as file:
+            file.write(Path(name).read_text())
+    write_vcf(lines, "gzip.vcf.gz")
+    for vcf in ("in.vcf.gz", "gzip.vcf.gz"):  # the index is made, then used
+        found, _ = changes(vcf, "genome.fa.gz")
+        assert found == plain
+    assert Path("genome.fa.gz.gzi").is_file()
+
+
+def test_an_index_that_may_not_be_written_gives_one_line(capsys, monkeypatch):
+    genome_and_variants()
+    monkeypatch.setattr(danq.os, "access", lambda path, mode: False)
+    check_one_line(capsys, "genome.fa.fai is missing or older.*link", changes)
+
+
+def test_memory_of_variants_does_not_grow_with_the_genome():
+    line = b"GATTACATTT" * 10_000 + b"\n"
+    with open("genome.fa", "wb") as file:
+        file.write(b">1\n")
+        for _ in range(300):  # 30 MB
+            file.write(line)
+    write_vcf([(1, 30_000 * i + 5000, ".", "N", "C") for i in range(900)])
+    with danq.open_genome("genome.fa") as records:
+        tally = danq.Tally("in.vcf", "genome.fa", io.StringIO())
+        tracemalloc.start()
+        n = sum(1 for _ in danq.variant_changes(records, tally))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert n == 900
+    assert peak < 3e6
+
+
+def test_variants_do_not_overwrite_what_they_read(runs, capsys):
+    genome_and_variants()
+    for name in ("in.vcf", "genome.fa", "genome.fa.fai"):
+        Path("genome.fa.fai").touch()
+        check_one_line(
+            capsys,
+            f"--output {name} would overwrite",
+            lambda name=name: write_effects(runs, "--output", name),
+        )
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--variants in.vcf", "--variants needs --genome"),
+        ("--genome g.fa", "--genome needs --variants"),
+        ("--labels CTCF", "--labels needs --predict or --variants or --mutate"),
+        ("--top 3", "--top needs --predict"),
+        ("--predict x.fa --effect diff", "--effect needs --variants or --mutate"),
+        ("--predict x.fa --span 9", "--span needs --mutate"),
+        ("--predict x.fa --mutate x.fa", "give one of them"),
+        ("--mutate x.fa --top 3 --output x.h5", "not with an --output in .h5"),
+        ("--mutate x.fa --span 1001", "--span: must be at least 1 and at most 1,000"),
+        ("--mutate x.fa --limit 5", "--limit is of data files"),
+    ],
+)
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_flags_of_mutations_that_do_nothing_are_refused(capsys, name, flags, says):
+    check_one_line(capsys, says, SCRIPTS[name].main, flags.split())
+
+
+def mutated_by_letters(name, letters, span):
+    """(place, window, changed window) of each change, a string changed at a place."""
+    padded = "N" * 1000 + letters + "N" * 1000
+    middle = len(letters) // 2
+    window = padded[middle + 500 : middle + 1500]
+    found = []
+    for i in range(500 - span // 2, 500 - span // 2 + span):
+        for base in "ACGT":
+            if window[i] in "ACGT" and base != window[i]:
+                changed = window[:i] + base + window[i + 1 :]
+                position = middle - 500 + i + 1
+                found.append(((name, position, window[i], base), window, changed))
+    return found
+
+
+def test_every_base_of_the_middle_is_changed_to_each_other_one(runs, capsys):
+    records = {
+        "long": random_dna(1501, 1),
+        "even": random_dna(1000, 2),
+        "short": "gattaca",
+        "unknown": f"{random_dna(400, 3)}NNR{random_dna(400, 4)}",
+    }
+    text = "".join(f">{name} x\n{letters}\n" for name, letters in records.items())
+    Path("x.fa").write_text(text)
+    expected = []
+    for name, letters in records.items():
+        expected += mutated_by_letters(name, letters.upper(), 9)
+    write_effects(runs, "--span", "9", command="--mutate x.fa")
+    head, rows = read_predictions("mutations.tsv")
+    assert head[:4] == ["record", "position", "ref", "alt"]
+    assert [row[:4] for row in rows] == [[*map(str, place)] for place, _, _ in expected]
+    printed = capsys.readouterr().out
+    assert f"{len(expected)} changes -> mutations.tsv" in printed
+    assert "left out: 3 letters of unknown: not A, C, G or T" in printed
+    score = made_up_score()
+    for i in (0, 30, 60):  # of the long one, the even one, the short one
+        _, window, changed = expected[i]
+        diff = scored_letters(changed, score) - scored_letters(window, score)
+        np.testing.assert_allclose(np.array(rows[i][4:], float), diff, atol=2e-6)
+
+
+@pytest.mark.parametrize("text", [">a\nNNNN\n", ">a\n\n", ""])
+def test_a_fasta_without_a_base_to_change_gives_one_line(runs, capsys, text):
+    Path("x.fa").write_text(text)
+    check_one_line(
+        capsys,
+        "x.fa holds no A, C, G or T to change",
+        lambda: write_effects(runs, command="--mutate x.fa"),
+    )
+
+
+def test_the_picture_of_mutations_shows_the_tables_numbers(runs, monkeypatch):
+    figures = captured_figures(monkeypatch)
+    drawn = []
+    monkeypatch.setattr(danq, "draw_letter", lambda *all, least: drawn.append(all[1:]))
+    Path("x.fa").write_text(f">a\n{random_dna(1200, 1)}\n>b\n{random_dna(900, 2)}\n")
+    write_effects(runs, "--span", "8", "--plot", "p.png", command="--mutate x.fa")
+    head, rows = read_predictions("mutations.tsv")
+    rows = [row for row in rows if row[0] == "a"]
+    table = np.array([row[4:] for row in rows], float)
+    most = np.argsort(-np.abs(table).max(0))[:3]
+    axes = figures["p.png"].axes[:6]
+    assert [axis.get_title() for axis in axes[::2]] == [head[4 + k] for k in most]
+    for axis, k in zip(axes[::2], most, strict=True):
+        heat = np.zeros((4, 8))
+        for row, change in zip(rows, table[:, k], strict=True):
+            heat["ACGT".index(row[3]), int(row[1]) - int(rows[0][1])] = change
+        image = axis.images[0]
+        np.testing.assert_allclose(image.get_array(), heat, atol=2e-6)
+        first = int(rows[0][1])
+        assert image.get_extent() == [first - 0.5, first + 7.5, 3.5, -0.5]
+        letters = drawn[:8]
+        del drawn[:8]
+        costs = -heat.sum(0) / 3
+        heights = [height for *_, height in letters]
+        np.testing.assert_allclose(heights, costs / np.abs(costs).max(), atol=1e-4)
+        own = [row[2] for row in rows[::3]]
+        assert ["ACGT"[letter[0]] for letter in letters] == own
+        assert [letter[1] for letter in letters] == [first + i for i in range(8)]
+    more = "--labels [0-4]$ --span 2 --plot q.png".split()
+    write_effects(runs, *more, command="--mutate x.fa")
+    titles = [axis.get_title() for axis in figures["q.png"].axes[:10:2]]
+    assert sorted(titles) == head[4:9]
+
+
+def planted_words(label):
+    """1,000 random letters with a label's word at 450, 490 and 530."""
+    letters = random_dna(1000, 11 + label)
+    word = letters_of(random_words(5)[label])
+    for start in PLANTED:
+        letters = letters[:start] + word + letters[start + 8 :]
+    return letters
+
+
+PLANTED = (450, 490, 530)
+
+
+@pytest.mark.parametrize(("name", "least"), [("danq", 0.65), ("superq", 0.75)])
+def test_a_base_in_a_planted_site_matters_more_than_one_outside(learned, name, least):
+    records = [f">{k}\n{planted_words(k)}\n" for k in range(5)]
+    Path("x.fa").write_text("".join(records))
+    scores = {}
+    for run in (name, f"{name}-shuffled"):
+        flags = f"--mutate x.fa --out-dir {learned[run]} --batch-size 100 --span 100"
+        SCRIPTS[name].main(flags.split())
+        _, rows = read_predictions("mutations.tsv")
+        scores[run] = []
+        for k in range(5):
+            own = [row for row in rows if row[0] == str(k)]
+            # A base's effect: the mean of its three changes, whatever their sign.
+            effect = np.array([row[4 + k] for row in own], float).reshape(-1, 3)
+            # position counts from 1: that of the word's first base is start + 1
+            inside = [
+                any(start < int(row[1]) <= start + 8 for start in PLANTED)
+                for row in own[::3]
+            ]
+            scores[run].append(roc_auc_score(inside, np.abs(effect).mean(1)))
+            if run == name:
+                # A site that is lost is less of the label, not more.
+                assert effect[inside].mean() < 0
+    assert np.mean(scores[name]) > least
+    assert np.mean(scores[f"{name}-shuffled"]) < 0.6
+
+
+@pytest.mark.parametrize("name", ["more", "superq"])
+def test_superq_answers_mutations_with_forest_and_label_output(runs, capsys, name):
+    """Without labels in the loss with the forest alone, which is said."""
+    X = letters_to_onehot(random_dna(1000, 1))
+    Path("x.fa").write_text(f">a\n{random_dna(1000, 1)}\n")
+    out = runs[name][0]
+    superq.main(f"--mutate x.fa --out-dir {out} --span 1 --effect both".split())
+    _, rows = read_predictions("mutations.tsv")
+    found = np.array(rows[0][4::2], float)
+    P = danq.both_strands(superq.trained_scores(out), X)[0]
+    alone = name == "more"
+    if not alone:
+        model = danq.load_model(out)
+        both = np.concatenate([X, danq.reverse_complement(X)])
+        P = (P + np.mean(model.predict(both, verbose=0)["labels"], 0)) / 2
+    np.testing.assert_allclose(found, P, atol=2e-3)
+    said = "has no label output: the forest alone answers"
+    assert (said in capsys.readouterr().out) == alone
 
 
 # ---- danq.py: data from peaks and a genome
