@@ -520,7 +520,7 @@ fetch() {
     if [[ -f $part ]]; then
         # A run that was killed has left it. Only a gzip file says whether it is whole.
         case $file in
-            *.gz) if gzip -t "$part" 2>/dev/null; then mv "$part" "$file"; return; fi ;;
+            *.gz) if gzip -t < "$part" 2>/dev/null; then mv "$part" "$file"; return; fi ;;
             *) rm -f "$part" ;;
         esac
     fi
@@ -542,7 +542,7 @@ fetch() {
 # is_whole PART FILE: by the kind of file that its name promises
 is_whole() {
     case $2 in
-        *.gz) gzip -t "$1" 2>/dev/null ;;
+        *.gz) gzip -t < "$1" 2>/dev/null ;;
         *.meme) has_motifs "$1" ;;
         *) [[ -s $1 ]] ;;
     esac
