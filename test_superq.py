@@ -2128,6 +2128,29 @@ def test_labels_of_simulated_data_follow_from_their_sequences():
         assert rise > np.corrcoef(best, other)[0, 1] + 0.1
 
 
+def test_half_of_the_planted_motifs_are_among_a_hundred_others():
+    """Factors 0 and 2 bind a motif each, 4 a pair: four of eight."""
+    for name in ("demo", "again"):
+        danq.main(f"--make-demo-data {name} --limit 8".split())
+    text = Path("demo/motifs.meme").read_text()
+    assert text == Path("again/motifs.meme").read_text()
+    known = superq.read_motifs("demo/motifs.meme")
+    assert len(known) == 104
+    assert all(name.startswith("SIMULATED_") for name in known)
+    planted = danq.random_motifs(np.random.default_rng(1337))
+    # Pseudocounts move a probability a little.
+    found = {
+        (factor, name)
+        for factor, motif in enumerate(planted)
+        for name, P in known.items()
+        if np.abs(P - motif).max() < 0.05
+    }
+    assert sorted(which for which, _ in found) == [0, 4, 8, 9]
+    assert len({name for _, name in found}) == 4
+    numbers = [int(name.removeprefix("SIMULATED_")) for _, name in found]
+    assert max(numbers) > 20, "they do not stand first"
+
+
 def best_match(X, motif):
     """The highest log-likelihood of a motif (width, 4) in X, on either strand."""
     width = len(motif)
@@ -3300,6 +3323,43 @@ def test_a_file_system_without_locks_is_warned_of(capsys, monkeypatch):
         assert "folder cannot be locked (Function not" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("fault", [None, errno.ENOTSUP, errno.ENOSYS])
+def test_a_disk_that_cannot_be_reserved_is_warned_of_once(capsys, monkeypatch, fault):
+    """None: a Mac, which has no such call."""
+
+    def posix_fallocate(*_):
+        raise OSError(fault, os.strerror(fault))
+
+    if fault:
+        monkeypatch.setattr(os, "posix_fallocate", posix_fallocate)
+    else:
+        monkeypatch.delattr(os, "posix_fallocate")
+    danq.warn_of_no_reserve.cache_clear()
+    write_data()
+    split = danq.load_split(".", "train", "packed")
+    with superq.new_hdf5(Path("a.h5"), 10_000) as file:
+        file["Z"] = [1, 2]
+    assert capsys.readouterr().out.count("warning: disk cannot be reserved here") == 1
+    assert len(split) == 60
+    fault = errno.ENOSPC
+    monkeypatch.setattr(os, "posix_fallocate", posix_fallocate, raising=False)
+    with pytest.raises(OSError, match="No space"):
+        danq.claim("full", 10)
+
+
+def test_a_mac_counts_bytes_and_leaves_its_gpu_alone(monkeypatch):
+    import tensorflow
+
+    here = danq.peak_memory()
+    hidden = mock.Mock()
+    monkeypatch.setattr(tensorflow.config, "set_visible_devices", hidden)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert danq.peak_memory() == pytest.approx(here / 1024, abs=0.05)
+    danq.command_line(lambda: None)
+    hidden.assert_called_once_with([], "GPU")
+
+
 def test_too_little_memory_is_no_damage(capsys, monkeypatch):
     def loadmat(*args, **options):
         raise MemoryError("Unable to allocate 9 GiB")
@@ -3592,6 +3652,7 @@ def run_all(*flags, **settings):
         )
     path = f"{Path.cwd()}/bin:{Path.cwd()}/mac:{os.environ['PATH']}"
     usual = {"CPU": "1", "KERAS_BACKEND": "tensorflow", "PATH": path}
+    usual["BASH_COMPAT"] = "3.2"
     run = subprocess.run(
         ["bash", "run_all.sh", *flags],
         capture_output=True,
@@ -3791,9 +3852,10 @@ def test_run_all_with_a_gpu_reproduces_the_paper():
     """The bundle from file://; then what is done where it cannot be had."""
     fake_environment()
     settings = gpu() | NOWHERE
-    check_refusal(run_all("--deepsea", **settings), "the DeepSEA bundle cannot be had")
-    for record in Path("runs").glob("*.json"):
-        record.unlink()
+    run = run_all("--deepsea", **settings)
+    assert run.returncode == 2
+    assert "the DeepSEA bundle cannot be had" in run.stderr.splitlines()[-1]
+    shutil.rmtree("runs")
 
     run = run_all(**settings)
     assert run.returncode == 0, run.stderr
@@ -3831,7 +3893,7 @@ def test_run_all_with_a_gpu_reproduces_the_paper():
 
 
 def test_a_download_goes_on_where_it_stopped_or_begins_anew():
-    """A part of the bundle; the rest of another file; a page that is no bundle."""
+    """A part of the bundle; one of another file; a whole one that a kill left."""
     fake_environment()
     Path("bundle").mkdir()
     for split in danq.SPLITS:
@@ -3843,10 +3905,10 @@ def test_a_download_goes_on_where_it_stopped_or_begins_anew():
         f"#!/bin/sh\ncat data.part/*.part 2>/dev/null | wc -c >> had\n"
         f'exec {shutil.which("curl")} "$@"\n',
     )
+    Path("jaspar.meme").write_text("MOTIF one\n")
     settings = gpu() | {"DEEPSEA_URL": Path("bundle.tar.gz").absolute().as_uri()}
     for part, sizes in (
         (whole[:100], ["100"]),
-        # The server has no such end: from the start.
         (b"x" * 100, ["100", "0"]),
         (whole, []),
     ):
@@ -3898,6 +3960,7 @@ def test_run_all_makes_its_environment_without_ensurepip():
 
 def test_an_environment_for_a_gpu_is_made_where_none_is():
     fake_environment()
+    fake_python3("-m venv")
     run = run_all("--setup", GPU="1", CPU="", KERAS_BACKEND="jax")
     assert run.returncode == 0, run.stderr
     stamp = Path(".venv/installed.txt").read_text()
@@ -3906,6 +3969,19 @@ def test_an_environment_for_a_gpu_is_made_where_none_is():
     run = run_all("--setup", KERAS_BACKEND="jax")
     assert run.returncode == 0, run.stderr
     assert not calls(), "one with CUDA will do on a CPU, too"
+
+
+def test_a_gpu_that_keras_does_not_see_stops_the_run():
+    fake_environment()
+    assert danq.devices()[0].startswith("cpu"), "what run_all.sh asks for"
+    reason = "echo W more >&2; echo 'no libcudart' >&2"
+    fake = FAKE_PYTHON.replace(
+        "case", f'case "$*" in *tensorflow*) {reason};; esac\ncase', 1
+    )
+    executable(".venv/bin/python", fake)
+    says = "nvidia-smi sees a GPU and Keras none (tensorflow says: no libcudart)"
+    check_refusal(run_all(**gpu() | {"DEVICE": "cpu:0"}), says)
+    assert not stages()
 
 
 def test_a_gpu_that_only_the_libraries_of_pip_show():
@@ -3969,9 +4045,10 @@ def test_shell_script_is_sound_and_refuses_bad_settings():
     subprocess.run(["bash", "-n", HERE / "run_all.sh"], check=True)
     text = (HERE / "run_all.sh").read_text()
     # A Mac's bash is 3.2, where an empty array is an error under set -u.
-    newer = r"\$\{\w+(,|\^|@)|(declare|local) -[nA]|mapfile|readarray|&>>|\|&|-v |=\(\)"
-    newer += r"|\[-1\]|EPOCHSECONDS"
-    assert not re.findall(newer, text)
+    newer = r"\$\{\w+(,|\^|@)|(declare|local) -[nA]|mapfile|readarray|&>>|\|&|=\(\)"
+    newer += r"|\[-1\]|\[\[ -v|EPOCHSECONDS"
+    assert not re.search(newer, text)
+    assert max(map(len, text.splitlines())) <= 100
     for bad in ("EPOCHS=0", "LIMIT=x", "DATA=/nowhere", "SEEDS=1,2", "--tset"):
         command = (
             ["env", bad, "bash", HERE / "run_all.sh"]
@@ -3982,33 +4059,6 @@ def test_shell_script_is_sound_and_refuses_bad_settings():
         assert run.returncode == 2
         assert run.stderr.count("\n") == 1
         assert bad.split("=")[0] in run.stderr
-
-
-def test_a_gpu_that_keras_does_not_see_stops_the_run():
-    """A copy of the kit, with this environment, where nvidia-smi sees a GPU."""
-    for name in ("run_all.sh", "danq.py", "requirements.txt"):
-        shutil.copy(HERE / name, ".")
-    for path, line in (
-        ("bin/nvidia-smi", "echo GPU 0: one"),
-        (".venv/bin/python", f'exec {shlex.quote(sys.executable)} "$@"'),
-    ):
-        Path(path).parent.mkdir(parents=True)
-        Path(path).write_text(f"#!/bin/sh\n{line}")
-        Path(path).chmod(0o755)
-    wanted = Path("requirements.txt").read_text().strip()
-    Path(".venv/installed.txt").write_text(
-        wanted.replace("tensorflow==", "tensorflow[and-cuda]==")
-    )
-    environment = os.environ | {
-        "PATH": f"bin:{os.environ['PATH']}",
-        "KERAS_BACKEND": "tensorflow",
-        "DATA": ".",
-    }
-    run = subprocess.run(
-        ["bash", "run_all.sh"], capture_output=True, text=True, env=environment
-    )
-    assert run.returncode == 2, run
-    assert "nvidia-smi sees a GPU and Keras none (tensorflow says: " in run.stderr
 
 
 # ---- the benchmarks measure what they say
