@@ -48,6 +48,7 @@ import signal
 import struct
 import sys
 import time
+import typing
 import zlib
 from array import array as compact_list
 from pathlib import Path
@@ -95,15 +96,39 @@ BASES = "AGCT"  # DeepSEA's order: read backwards, it is the complements
 SPLITS = ("train", "valid", "test")
 DEEPSEA_ASSAYS = ["DNase"] * 125 + ["TF"] * 690 + ["histone"] * 104
 
-# The paper's network and training.
+# The paper's network.
 FILTERS = 320
+WIDTH = 26  # bases of a filter
+POOL = 13
 LSTM_UNITS = 320  # each way
 DENSE = 925
-EPOCHS = 60
 BATCH = 100
-PATIENCE = 5  # epochs without a better validation loss
-LEARNING_RATE = 1e-3  # RMSprop's
 
+# --recipe: how DanQ is trained.
+RECIPES = {
+    # The paper's: RMSprop at a constant rate; patience: epochs without a better
+    # validation loss.
+    "2016": {"optimizer": "rmsprop", "rate": 1e-3, "epochs": 60, "patience": 5},
+    # SuperQ's optimizer for the same network: Adam, its rate up and down again.
+    "ours": {"optimizer": "adam", "rate": 1e-3, "epochs": 5, "patience": 5},
+}
+FIRST_SHARE = 0.025  # of the rate, at the first step
+LAST_SHARE = 0.02
+
+# With --motif-start: filters that start as known motifs, their log-odds times a scale;
+# they answer in 1 of 100 places.
+KNOWN_FILTERS = 256
+KNOWN_SCALE = 0.25
+KNOWN_SHARE = 0.01
+MOTIF_SPAN = 300  # central bases that known motifs are looked for in
+
+# --jaspar: the paper's second network, DanQ-JASPAR.
+JASPAR_FILTERS = 1024
+JASPAR_WIDTH = 30
+JASPAR_POOL = 15
+JASPAR_UNITS = 512
+
+STRETCHES = 50  # of the test windows; each is left out once
 MEASURES = ("auroc", "auprc", "f1", "recall_at_10fdr")
 # Test means over 918 labels of the DeepSEA bundle: all, DNase, TF, histone.
 # From Quang & Xie 2016.
@@ -122,19 +147,19 @@ PUBLISHED = {
 # ---- the network
 
 
-def trunk(x, filters, lstm_units, conv_activation, dtype=None):
+def trunk(x, filters, lstm_units, conv_activation, dtype=None, width=WIDTH, pool=POOL):
     """DanQ's trunk, also that of the 2018 SuperQ: (B, 1000, 4) -> (B, features).
 
     With lstm_units 0 there is no BLSTM.
     """
     # Each filter is a motif of 26 bases; it answers at 1000 - 26 + 1 places.
     scan = layers.Conv1D(
-        filters, 26, activation=conv_activation, dtype=dtype, name="motif_scan"
+        filters, width, activation=conv_activation, dtype=dtype, name="motif_scan"
     )
     x = scan(x)  # (B, 975, 320)
     # The best of 13 neighbouring places stands for them: a thirteenth of the steps
     # for the BLSTM, and a motif may move a little.
-    x = layers.MaxPooling1D(13, name="motif_pool")(x)  # (B, 75, 320)
+    x = layers.MaxPooling1D(pool, name="motif_pool")(x)  # (B, 75, 320)
     # Hide a fifth of the answers, so that no filter relies on another.
     x = layers.Dropout(0.2)(x)
     if lstm_units:
@@ -157,13 +182,15 @@ def build_danq(
     lstm_units=LSTM_UNITS,
     conv_activation="relu",
     dtype=None,
+    width=WIDTH,
+    pool=POOL,
 ):
     """DanQ: one-hot (B, 1000, 4) -> probabilities (B, n_labels).
 
     46,926,479 parameters at 919 labels.
     """
     inputs = keras.Input((LENGTH, 4))
-    x = trunk(inputs, filters, lstm_units, conv_activation, dtype)
+    x = trunk(inputs, filters, lstm_units, conv_activation, dtype, width, pool)
     # 44 of the 47 million parameters are here.
     x = layers.Dense(DENSE, activation="relu", dtype=dtype, name="dense")(x)
     # A window may have many labels: a sigmoid each, no softmax over all.
@@ -174,24 +201,62 @@ def build_danq(
 # ---- its training
 
 
-def compile_danq(args, n_labels):
+def compile_danq(args, n_labels, n_sequences):
     """The network of the arguments, fed with bits, ready for fit()."""
     # All initial weights and dropout follow from this seed.
     keras.utils.set_random_seed(args.seed)
+    sizes = {"width": WIDTH, "pool": POOL}
+    if args.jaspar:
+        sizes = {"width": JASPAR_WIDTH, "pool": JASPAR_POOL}
     network = build_danq(
-        n_labels, args.filters, args.lstm_units, args.conv_activation, args.dtype
+        n_labels,
+        args.filters,
+        args.lstm_units,
+        args.conv_activation,
+        args.dtype,
+        **sizes,
     )
+    recipe = RECIPES[args.recipe]
+    optimizer = keras.optimizers.RMSprop(recipe["rate"])
+    if recipe["optimizer"] == "adam":
+        optimizer = adam(args, n_sequences, recipe["rate"], FIRST_SHARE, LAST_SHARE)
     return compile_model(
         FromBits(network, n_labels),
-        keras.optimizers.RMSprop(LEARNING_RATE),
+        optimizer,
         loss="binary_crossentropy",
         metrics=[keras.metrics.BinaryAccuracy(name="acc")],
     )
 
 
+def adam(args, n_sequences, rate, first_share, last_share):
+    """Adam, and a rate that goes up and down; gradients longer than 1 are cut to 1.
+
+    From first_share of `rate` straight up to it in a twentieth of all steps, then down
+    a cosine to last_share of it.
+    """
+    # The whole schedule depends on how many steps there will be.
+    steps = args.epochs * -(-n_sequences // args.batch_size)  # -(-a // b) rounds up
+    warm_up = max(1, steps // 20)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        first_share * rate,
+        decay_steps=max(1, steps - warm_up),
+        alpha=last_share,
+        warmup_target=rate,
+        warmup_steps=warm_up,
+    )
+    return keras.optimizers.Adam(schedule, clipnorm=1.0)
+
+
 def train_danq(args, train, valid):
-    model = compile_danq(args, train.n_labels)
+    model = compile_danq(args, train.n_labels, len(train))
     print(f"[2/3] DanQ: {model.count_params():,} parameters, {len(train):,} sequences")
+    # After a kill the checkpoint's weights come back over these.
+    scan = model.layers[-1].get_layer("motif_scan")
+    if args.motif_start:
+        motifs = read_motifs(args.motif_start)
+        start_from_motifs(scan, motifs, train, KNOWN_FILTERS, KNOWN_SCALE, KNOWN_SHARE)
+    if args.jaspar:
+        start_as_jaspar(scan, read_motifs(args.jaspar), args.seed)
     # Few labels are 1: answering 0 to everything has a high accuracy already.
     zeros = 1 - train.labels(slice(100_000)).mean()
     chance = f" (always answering 0: acc {zeros:.4f})"
@@ -433,21 +498,63 @@ def score_label(y, p, threshold):
     }
 
 
+def scores_without(P, Y, n=STRETCHES):
+    """AUROC and AUPRC of each label with one of n stretches of the windows left out.
+
+    Windows stand along the genome, and neighbours share most of their bases: these
+    leave together.
+    P, Y : scores and labels (windows, K)
+    Returns (n, K, 2), NaN where one class only is left; n at most the windows.
+    """
+    windows, n_labels = P.shape
+    n = min(n, windows)
+    # Example, 7 windows, 3 stretches: 0 0 0 1 1 2 2
+    stretch = np.arange(windows) * n // windows
+    scores = np.empty((n, n_labels, 2))
+    for k in range(n_labels):
+        # Sorted once: scikit-learn would sort again for each stretch.
+        order = np.argsort(-P[:, k], kind="stable")
+        p = P[order, k]
+        # Windows of one score have one rank: where such a group ends.
+        ends = np.flatnonzero(np.append(np.diff(p) != 0, True))
+        for i in range(n):
+            kept = stretch[order] != i
+            scores[i, k] = ranked_scores(Y[order, k], kept, ends)
+    return scores
+
+
+def ranked_scores(y, kept, ends):
+    """AUROC and AUPRC of labels y (windows,) in falling order of their scores.
+
+    kept : which windows count;  ends : where a group of equal scores ends
+    """
+    called = kept.cumsum()[ends]  # windows above a threshold
+    right = (y & kept).cumsum()[ends]  # of them with the label
+    wrong = called - right
+    positives = right[-1]
+    negatives = wrong[-1]
+    if not positives or not negatives:
+        return np.nan, np.nan
+    # The area below the curve of right over wrong.
+    area = np.trapezoid(np.append(0, right), np.append(0, wrong))
+    # Average precision: each step in recall at the precision that it reaches.
+    precision = right / np.maximum(called, 1)
+    steps = np.diff(right, prepend=0)
+    return area / positives / negatives, (steps * precision).sum() / positives
+
+
 def evaluate(P, Y, labels, thresholds):
     """Rows of metrics.csv and their means {"all" or assay: {...}}.
 
     P, Y : scores and labels (windows, K)
-    labels : [(column, assay, name)]
+    labels : [Label]
     thresholds : of F1, (K,)
     A label of one class only has the scores None, and counts in no mean.
     """
     rows = []
-    for k, (column, assay, name) in enumerate(labels):
+    for k, label in enumerate(labels):
         y = Y[:, k]
-        row = {
-            "column": column,
-            "assay": assay,
-            "name": name,
+        row = label._asdict() | {
             "positives": int(y.sum()),
             "base_rate": float(y.mean()),
             "auroc": None,
@@ -481,9 +588,15 @@ def mean_scores(rows):
     return means
 
 
-def finish_run(out_dir, rows, means, summary):
-    """Write metrics.csv and, last, summary.json, which marks the run finished."""
+def finish_run(out_dir, P, Y, labels, thresholds, summary):
+    """Score; write metrics.csv, without.npz and, last, summary.json.
+
+    P, Y : scores and labels of the test windows (windows, K)
+    """
+    rows, means = evaluate(P, Y, labels, thresholds)
     write_csv(out_dir / "metrics.csv", rows)
+    with new_file(out_dir / "without.npz") as temporary:
+        np.savez(temporary, scores=scores_without(P, Y))
     summary |= {
         "labels": len(rows),
         "labels_scored": means["all"]["labels"],
@@ -558,7 +671,7 @@ def train_and_test(args, out_dir):
     # Stage 1: pack the data, or open what was packed before.
     splits, labels = load_data(args)
     train, valid, test = splits.values()
-    sources = data_files(splits, labels)
+    sources = data_files(splits, labels) | motif_files(args)
     with run_folder(args, "danq.py", train.simulated, sources) as finished:
         if finished:
             return
@@ -581,16 +694,25 @@ def train_and_test(args, out_dir):
 
         # The thresholds of F1 are chosen on validation, never on test.
         thresholds = best_thresholds(P_valid, valid.window_labels())
-        rows, means = evaluate(P_test, test.window_labels(), labels, thresholds)
         summary = describe(args, train, test) | {
-            "model": "DanQ",
+            "model": run_name(args),
             "training": training,
             "seconds": seconds,
             # What DanQ cost: epochs after the best one brought nothing.
             "training_seconds": training["seconds_to_best"],
             "parameters": model.count_params(),
         }
-        finish_run(out_dir, rows, means, summary)
+        finish_run(out_dir, P_test, test.window_labels(), labels, thresholds, summary)
+
+
+def run_name(args):
+    """What tables and figures call a run: "DanQ", and what differs from the paper's."""
+    name = "DanQ-JASPAR" if args.jaspar else "DanQ"
+    if args.recipe != "2016":
+        name += f", {args.recipe} recipe"
+    if args.motif_start:
+        name += ", motif start"
+    return name
 
 
 def describe(args, train, test):
@@ -605,9 +727,11 @@ def describe(args, train, test):
     }
 
 
-def score_split(score, split, batch_size):
+def score_split(score, split, batch_size, strand_blind=False):
     """Scores (windows, K) of a Split; score : packed (n, 500) -> (n, K)."""
-    return strand_mean(score, split.X, split.windows, split.strands, batch_size)
+    # Where one strand says it all, the other need not be asked.
+    strands = split.strands and not strand_blind
+    return strand_mean(score, split.X, split.windows, strands, batch_size)
 
 
 def trained_scores(out_dir):
@@ -616,11 +740,12 @@ def trained_scores(out_dir):
     return FromBits(load_model(out_dir)).predict_on_batch
 
 
-def score_elsewhere(args, score):
+def score_elsewhere(args, score, strand_blind=False):
     """Score the run in --out-dir on --test-data's test.mat.
 
     -> out_dir/test-NAME/, or --output. Labels are matched by name.
     score : packed (n, 500) -> (n, K)
+    strand_blind : it answers the same for a sequence and its reverse complement
     """
     out_dir = Path(args.out_dir)
     folder = Path(args.test_data)
@@ -633,7 +758,7 @@ def score_elsewhere(args, score):
         refuse_other_scores(target, home)
         test = load_split(folder, "test", packing, args.limit)
         warn_of_base_order(folder, test)
-        score_and_write(args, score, test, target, home)
+        score_and_write(args, score, strand_blind, test, target, home)
 
 
 def refuse_other_scores(target, home):
@@ -646,24 +771,21 @@ def refuse_other_scores(target, home):
         )
 
 
-def score_and_write(args, score, test, target, home):
+def score_and_write(args, score, strand_blind, test, target, home):
     out_dir = Path(args.out_dir)
     trained = read_metrics(out_dir)
     labels, outputs = match_labels(load_labels(home, test.n_labels), trained)
-    columns = [column for column, _, _ in labels]
+    columns = [label.column for label in labels]
     print(
         f"test: {args.test_data}, {test.windows:,} windows; "
         f"{len(labels)} of {len(trained)} labels are there"
     )
     # Thresholds are the run's own: nothing is chosen on other data.
-    P = score_split(score, test, args.batch_size)
+    P = score_split(score, test, args.batch_size, strand_blind)
     thresholds = [float(trained[output]["threshold"]) for output in outputs]
-    rows, means = evaluate(
-        P[:, outputs], test.window_labels()[:, columns], labels, thresholds
-    )
-
+    Y = test.window_labels()[:, columns]
     summary = read_json(out_dir / "summary.json")
-    for key in ("reconstruction", "subset_accuracy", "label_output"):
+    for key in ("reconstruction", "subset_accuracy", "parts"):
         summary.pop(key, None)  # of the run's own test split
     summary |= {
         "data": args.test_data,
@@ -676,46 +798,51 @@ def score_and_write(args, score, test, target, home):
     # An older score in this folder is outdated from here on.
     (target / "summary.json").unlink(missing_ok=True)
     write_json(target / "args.json", read_json(out_dir / "args.json"))
-    finish_run(target, rows, means, summary)
+    finish_run(target, P[:, outputs], Y, labels, thresholds, summary)
     print(f"-> {target}")
 
 
 def match_labels(labels, trained):
     """Those of `labels` that a run has learned, and which of its outputs they are.
 
-    labels : [(column, assay, name)]
+    labels : [Label]
     trained : rows of the run's metrics.csv, one for each output
     """
     names = [row["name"] for row in trained]
-    known = [label for label in labels if label[2] in names]
+    known = [label for label in labels if label.name in names]
     # As many unnamed labels may be the same ones; more or fewer are not.
     if len(labels) != len(trained):
         # label_3 of other data is another label, where nobody has named it.
-        known = [label for label in known if not is_placeholder(label[2])]
+        known = [label for label in known if not is_placeholder(label.name)]
     if not known:
         raise BadInput(
-            f"none of its {len(labels)} labels ({labels[0][2]}, ...) is among the "
+            f"none of its {len(labels)} labels ({labels[0].name}, ...) is among the "
             f"run's {len(names)} ({names[0]}, ...): labels.tsv beside the data names "
             "them"
         )
-    return known, [names.index(name) for _, _, name in known]
+    return known, [names.index(label.name) for label in known]
 
 
 def parse_args(argv=None):
-    parser, groups = shared_arguments(__doc__, "runs/danq", EPOCHS, BATCH)
+    # None stands for: as the recipe, or the network, has it.
+    parser, groups = shared_arguments(__doc__, "runs/danq", None, BATCH)
     # The network's sizes, by default the paper's.
     network = groups["network"].add_argument
     network(
         "--filters",
         type=positive,
-        default=FILTERS,
-        help="motif detectors of the convolution (%(default)s)",
+        help=f"motif detectors of the convolution ({FILTERS})",
     )
     network(
         "--lstm-units",
         type=number(int, 0),
-        default=LSTM_UNITS,
-        help="of the BLSTM, each way; 0: none (%(default)s)",
+        help=f"of the BLSTM, each way; 0: none ({LSTM_UNITS})",
+    )
+    network(
+        "--jaspar",
+        metavar="FILE.meme",
+        help=f"DanQ-JASPAR, the paper's second network: {JASPAR_FILTERS} filters, each "
+        "known motif the start of one",
     )
     network(
         "--conv-activation",
@@ -723,11 +850,18 @@ def parse_args(argv=None):
         choices=("relu", "linear"),
         help="linear is what the 2018 Keras port did",
     )
-    groups["training"].add_argument(
+    training = groups["training"].add_argument
+    training(
+        "--recipe",
+        choices=RECIPES,
+        default="2016",
+        help="the paper's training, or that of SuperQ for the same network; they set "
+        "--epochs and --patience, too (%(default)s)",
+    )
+    training(
         "--patience",
         type=positive,
-        default=PATIENCE,
-        help="epochs without a better validation loss (%(default)s)",
+        help=f"epochs without a better validation loss ({RECIPES['2016']['patience']})",
     )
     data = groups["data"].add_argument
     # Data that are made in place of a training.
@@ -770,8 +904,9 @@ def parse_args(argv=None):
         "all; rounded to bins of 200",
     )
     data("--test", nargs="+", metavar="REGION", help="for testing (chr8 chr9)")
-    # Flags that make no sense alone are refused, not ignored.
     args = parser.parse_args(argv)
+    complete(args)
+    # Flags that make no sense alone are refused, not ignored.
     if args.make_data and not (args.genome and args.tracks):
         raise BadInput("--make-data needs --genome FASTA and --tracks TSV")
     # Without --make-data these would do nothing.
@@ -779,6 +914,18 @@ def parse_args(argv=None):
         if getattr(args, name) is not None and not args.make_data:
             raise BadInput(f"--{name.replace('_', '-')} needs --make-data DIR")
     return args
+
+
+def complete(args):
+    """Defaults that depend on other arguments; BadInput where these contradict."""
+    if args.jaspar and args.motif_start:
+        raise BadInput("--jaspar has a start of its own: not with --motif-start")
+    defaults = RECIPES[args.recipe] | {"filters": FILTERS, "lstm_units": LSTM_UNITS}
+    if args.jaspar:
+        defaults |= {"filters": JASPAR_FILTERS, "lstm_units": JASPAR_UNITS}
+    for name in ("filters", "lstm_units", "epochs", "patience"):
+        if getattr(args, name) is None:  # not given on the command line
+            setattr(args, name, defaults[name])
 
 
 def shared_arguments(doc, out_dir, epochs, batch_size):
@@ -820,8 +967,16 @@ def shared_arguments(doc, out_dir, epochs, batch_size):
         help="convolution (and DanQ's dense layer) in bfloat16",
     )
 
+    groups["network"].add_argument(
+        "--motif-start",
+        metavar="FILE.meme",
+        help=f"start {KNOWN_FILTERS} filters as known motifs, of MEME's text format or "
+        "JASPAR's",
+    )
+
     training = groups["training"].add_argument
-    training("--epochs", type=positive, default=epochs, help="at most (%(default)s)")
+    usual = epochs or " or ".join(f"{r['epochs']}" for r in RECIPES.values())
+    training("--epochs", type=positive, default=epochs, help=f"at most ({usual})")
     training(
         "--batch-size",
         type=positive,
@@ -996,7 +1151,7 @@ class Batches(keras.utils.PyDataset):
         # Row numbers; shuffling these is cheap, shuffling 3 GB of bits is not.
         self.order = np.arange(len(split))
         if seed is not None:
-            self.order = np.random.default_rng([seed, epoch]).permutation(len(split))
+            self.order = split.shuffled(np.random.default_rng([seed, epoch]))
         shared = keras.distribution.distribution()
         if shared:  # each device gets as many rows: a few stay out
             rest = len(split) % shared.num_model_replicas
@@ -1008,6 +1163,322 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, step):
         start = (self.first + step) * self.batch_size
         return self.split.batch(self.order[start : start + self.batch_size])
+
+
+# ---- known motifs
+
+
+def read_motifs(path):
+    """Known motifs of a file: {name: P (width, 4)}.
+
+    path : MEME's text format, or JASPAR's
+    P : probabilities of A, G, C, T at each position, none of them 0: as if one more
+        site had been seen for each root of their number, equally often of each base
+    BadInput names the line that is no motif of DNA.
+    """
+    lines = [(number, line.split()) for number, line in text_lines(path)]
+    lines = [(number, words) for number, words in lines if words]
+    # JASPAR's begin like FASTA: >MA0139.2 CTCF
+    is_jaspar = bool(lines) and lines[0][1][0].startswith(">")
+    motifs = {}
+    for name, P, n_sites in (read_jaspar if is_jaspar else read_meme)(path, lines):
+        motifs[name] = with_pseudocounts(P, n_sites)
+    if not motifs:
+        raise BadInput(f"{path} holds no motif in MEME's text format or JASPAR's")
+    return motifs
+
+
+def read_meme(path, lines):
+    """Yield name, P (width, 4), number of sites of each motif.
+
+    lines : [(number, words)], none empty
+    """
+    name = None
+    rows_left = 0
+    for line_number, words in lines:
+        where = f"{path}, line {line_number}"
+        if words[0].startswith("ALPHABET") and words[-1] != LETTERS:
+            raise BadInput(f"{where}: the alphabet must be {LETTERS}: not DNA?")
+        if words[0] == "MOTIF":
+            if rows_left:
+                break
+            name = " ".join(words[1:]) or f"line {line_number}"
+        elif words[0] == "letter-probability":
+            # The next rows are this motif's, a position each.
+            rows_left, n_sites = matrix_size(" ".join(words), where)
+            rows = []
+        elif rows_left:
+            rows.append(probabilities(words, where))
+            rows_left -= 1
+            if not rows_left:
+                yield name, np.array(rows), n_sites
+    if rows_left:
+        raise BadInput(f"{where}: the motif {name} ends before its last row")
+
+
+def read_jaspar(path, lines):
+    """Yield name, P (width, 4), number of sites of each motif.
+
+    A motif is five lines, a name and how often each base was seen at each position:
+
+        >MA0139.2 CTCF
+        A [ 281 56  8 744 ]
+        C [ 49 800 903 13 ]     and so on for G, T
+    """
+    for first in range(0, len(lines), 5):
+        line_number, words = lines[first]
+        where = f"{path}, line {line_number}"
+        if not words[0].startswith(">"):
+            raise BadInput(f"{where}: must be a motif's name after >")
+        name = " ".join(words).removeprefix(">").strip() or f"line {line_number}"
+        rows = {}
+        for letter, numbered in zip(
+            LETTERS, lines[first + 1 : first + 5], strict=False
+        ):
+            rows[letter] = counts_of(letter, *numbered, path)
+        widths = {len(row) for row in rows.values()}
+        if len(rows) < 4 or len(widths) > 1:
+            raise BadInput(f"{where}: {name} must have four rows of the same length")
+        counts = np.array([rows[base] for base in BASES]).T  # (width, 4)
+        if not counts.sum(1).all():
+            raise BadInput(f"{where}: {name} has a position without any count")
+        yield name, counts / counts.sum(1, keepdims=True), counts.sum(1).max()
+
+
+def counts_of(letter, line_number, words, path):
+    """Numbers of "A [ 281 56 8 744 ]"."""
+    text = " ".join(words).replace("[", " ").replace("]", " ")
+    found, *numbers = text.split() or [""]
+    try:
+        counts = [float(number) for number in numbers]
+    except ValueError:
+        counts = []
+    if found != letter or not counts or min(counts) < 0:
+        raise BadInput(
+            f"{path}, line {line_number}: must be {letter} [ and its counts ]"
+        )
+    return counts
+
+
+def matrix_size(line, where):
+    """w and nsites of "letter-probability matrix: alength= 4 w= 9 nsites= 20 E= 0"."""
+    # Key and value may stand together or apart: w= 9, w=9.
+    found = dict(re.findall(r"(\w+)= *([\d.]+)", line))
+    if found.get("alength", "4") != "4" or "w" not in found:
+        raise BadInput(f"{where}: must say alength= 4 and w= the number of rows")
+    return int(found["w"]), float(found.get("nsites", 20))
+
+
+def probabilities(words, where):
+    """A row of a matrix, A, C, G, T in the file, in the order of BASES."""
+    try:
+        row = [float(word) for word in words]
+    except ValueError:
+        row = []
+    # Files round to a few digits, so that a sum may be a little off.
+    if len(row) != 4 or min(row) < 0 or abs(sum(row) - 1) > 0.02:
+        raise BadInput(f"{where}: must be four probabilities whose sum is 1")
+    return [row[LETTERS.index(base)] for base in BASES]
+
+
+def with_pseudocounts(P, n_sites):
+    # Example, 16 sites, a base never seen: (0 * 16 + 4 / 4) / (16 + 4) = .05
+    extra = np.sqrt(n_sites)
+    P = P / P.sum(1, keepdims=True)
+    return (P * n_sites + extra / 4) / (n_sites + extra)
+
+
+def motif_files(args):
+    """{name: a hash of its content} of the motif files that the arguments name.
+
+    Another file of the same name would be another run.
+    """
+    files = {}
+    for key in ("motif_start", "motif_file", "jaspar"):
+        path = getattr(args, key, None)
+        if path:
+            content = Path(path).read_bytes()
+            files[Path(path).name] = hashlib.sha256(content).hexdigest()[:16]
+    return files
+
+
+def start_from_motifs(scan, motifs, train, n, scale, share):
+    """Set the first n filters of a convolution to known motifs; the others stay.
+
+    A filter is a motif's log-odds times `scale`, and answers above 0 at its best
+    `share` of all places. Which motifs, is chosen without labels, on training windows.
+    """
+    width, _, n_filters = scan.kernel.shape
+    matrices = list(motifs.values())
+    chosen = most_telling(occupancies(matrices, train), min(n, n_filters))
+    n = len(chosen)
+    kernel, bias = scan.get_weights()
+    # The first n filters; those after them keep their random weights.
+    for i, column in enumerate(chosen):
+        kernel[..., i] = scale * as_filter(matrices[column], width)
+    windows = onehot(train.X[even_sample(train.windows, 200)])
+    middle = central(windows, MOTIF_SPAN).astype(np.float32)
+    scores = ops.convert_to_numpy(ops.conv(middle, kernel[..., :n])).reshape(-1, n)
+    # So that a rectified filter is silent in most places, as a bound motif is rare.
+    bias[:n] = -np.quantile(scores, 1 - share, axis=0)
+    scan.set_weights([kernel, bias])
+    report_start(n, n_filters, matrices, width)
+
+
+def report_start(n, n_filters, matrices, width):
+    cut = sum(len(P) > width for P in matrices)
+    print(
+        f"{n:,} of {n_filters:,} filters start as known motifs, of {len(matrices):,}; "
+        f"{cut} wider than {width} bases are cut to their most informative part"
+    )
+
+
+def start_as_jaspar(scan, motifs, seed):
+    """The filters of DanQ-JASPAR (Quang & Xie 2016): a motif is the start of each.
+
+    Its probabilities less .25, somewhere in the filter; biases of -1 to 0.
+    """
+    kernel, bias = scan.get_weights()
+    width, _, n_filters = kernel.shape
+    if len(motifs) > n_filters:
+        raise BadInput(f"{len(motifs):,} motifs do not fit into {n_filters:,} filters")
+    rng = np.random.default_rng(seed)
+    for i, P in enumerate(motifs.values()):
+        P = P[most_informative(P, width)]
+        start = rng.integers(width - len(P) + 1)
+        kernel[start : start + len(P), :, i] = P - 0.25
+    scan.set_weights([kernel, rng.uniform(-1, 0, len(bias))])
+    report_start(len(motifs), n_filters, motifs.values(), width)
+
+
+def most_telling(columns, n):
+    """At most n of columns (windows, motifs), chosen one after the other.
+
+    The next one is that which explains most of what is left of all columns' variance:
+    of many motifs that are alike, one is enough.
+    """
+    columns = columns.astype(float)
+    # Each motif counts the same, whatever its width.
+    spread = np.maximum(columns.std(0), 1e-9)
+    left = (columns - columns.mean(0)) / spread
+    # Products of all pairs of columns; those of a column with itself are variances.
+    products = left.T @ left
+    chosen = []
+    while len(chosen) < n:
+        variance = np.diag(products)
+        # A chosen one has nothing left, nor has what the chosen ones explain.
+        candidates = variance > 1e-6 * len(columns)
+        if not candidates.any():
+            break
+        explained = np.full(len(products), -1.0)
+        squares = (products[:, candidates] ** 2).sum(0)
+        explained[candidates] = squares / variance[candidates]
+        best = int(explained.argmax())
+        chosen.append(best)
+        # What the chosen one explains is taken out of all columns.
+        own = products[best].copy()
+        products -= np.outer(own, own) / variance[best]
+    return chosen
+
+
+def as_filter(P, width):
+    """Log-odds (width, 4) of a motif (any width, 4), in the middle of zeros."""
+    log_odds = np.log(P / 0.25)[most_informative(P, width)]
+    kernel = np.zeros((width, 4))
+    first = (width - len(log_odds)) // 2
+    kernel[first : first + len(log_odds)] = log_odds
+    return kernel
+
+
+def most_informative(P, width):
+    """The part of a motif (any width, 4) with most information, as a slice."""
+    if len(P) <= width:
+        return slice(None)
+    # Of each position, in nats: 0 where all bases are as frequent.
+    information = (P * np.log(P / 0.25)).sum(1)
+    # Sums over all stretches of this width.
+    sums = np.convolve(information, np.ones(width), "valid")
+    start = int(sums.argmax())
+    return slice(start, start + width)
+
+
+def occupancies(matrices, train):
+    """MotifOccupancy of (windows, motifs), in training windows without their labels."""
+    # Enough to tell motifs apart, and a few seconds.
+    windows = onehot(train.X[even_sample(train.windows, 2000)])
+    inputs = keras.Input((LENGTH, 4))
+    network = keras.Model(inputs, occupancy_layer(matrices)(inputs))
+    return network.predict(windows, batch_size=50, verbose=0)
+
+
+def occupancy_layer(matrices):
+    width = max(len(P) for P in matrices)
+    layer = MotifOccupancy(len(matrices), width, MOTIF_SPAN)
+    layer.build((None, LENGTH, 4))
+    layer.set_motifs(matrices)
+    return layer
+
+
+@keras.saving.register_keras_serializable("danq")
+class MotifOccupancy(layers.Layer):
+    """How much each of n motifs could bind the central `span` bases, on either strand.
+
+    (B, 1000, 4) -> (B, n): the logarithm of the sum, over all places and both strands,
+    of P(these bases | motif) / P(these bases | any DNA), each base at .25.
+    """
+
+    def __init__(self, n, width, span, **options):
+        super().__init__(**options)
+        self.n = n
+        self.width = width
+        self.span = span
+
+    def build(self, shape):
+        # One kernel a strand: log-odds of each base at each position.
+        self.kernels = self.add_weight(
+            shape=(2, self.width, 4, self.n), trainable=False, name="log_odds"
+        )
+        # 0 where a motif has room from a place on, else so little that it counts 0.
+        self.room = self.add_weight(
+            shape=(self.span, self.n), trainable=False, name="room"
+        )
+
+    def set_motifs(self, motifs):
+        """motifs : matrices (width, 4), narrower ones at the kernel's left."""
+        kernels = np.zeros(self.kernels.shape, np.float32)
+        room = np.zeros(self.room.shape, np.float32)
+        for i, P in enumerate(motifs):
+            log_odds = np.log(P / 0.25)
+            kernels[0, : len(P), :, i] = log_odds
+            # In the order A, G, C, T backwards is the complement, too.
+            kernels[1, : len(P), :, i] = log_odds[::-1, ::-1]
+            # Example, width 3 of 300 places: the last two have no room.
+            room[self.span - len(P) + 1 :, i] = -1e9
+        self.set_weights([kernels, room])
+
+    def call(self, X):
+        X = central(X, self.span)
+        # N behind the end: then every place is a place, also for the widest motif.
+        X = ops.pad(X, ((0, 0), (0, self.width - 1), (0, 0)))
+        strands = []
+        for kernel in (self.kernels[0], self.kernels[1]):
+            scores = ops.conv(X, kernel, padding="valid")  # (B, span, n)
+            # logsumexp: a good site's e to the power of its score is very large.
+            strands.append(ops.logsumexp(scores + self.room, 1))
+        return ops.logaddexp(*strands)
+
+    def get_config(self):
+        own = {"n": self.n, "width": self.width, "span": self.span}
+        return super().get_config() | own
+
+
+def central(x, n):
+    """The middle n of (B, length, ...); ValueError where there is no exact middle."""
+    # Example, 13 of 19: 3 on each side.
+    first, rest = divmod(x.shape[1] - n, 2)
+    if rest or first < 0:
+        raise ValueError(f"{n} of {x.shape[1]} cannot stand in the middle")
+    return x[:, first : first + n]
 
 
 # ---- checkpoints and what else happens while fit() runs
@@ -1733,6 +2204,7 @@ class Split:
     Y : (n, ceil(K / 8)) uint8, np.packbits of the labels; a memory map
     windows : rows to score: n, or n / 2 with `strands`
     strands : row windows + i is the reverse complement of row i
+    one_strand : an epoch takes each window once, on a strand drawn at random
     content : a hash of X and Y
     """
 
@@ -1741,11 +2213,21 @@ class Split:
     n_labels: int
     windows: int
     strands: bool = False
+    one_strand: bool = False
     simulated: bool = False
     content: str = ""
 
     def __len__(self):
-        return len(self.X)
+        """Rows of an epoch."""
+        return self.windows if self.one_strand else len(self.X)
+
+    def shuffled(self, rng):
+        """Rows in the order in which an epoch takes them."""
+        rows = rng.permutation(len(self))
+        if self.one_strand and self.strands:
+            # Row windows + i is the other strand of row i.
+            rows += self.windows * rng.integers(0, 2, len(rows))
+        return rows
 
     def batch(self, rows):
         return self.X[rows], self.Y[rows]
@@ -1846,26 +2328,47 @@ def print_split(name, split):
     print(f"  {name}: {len(split):,} sequences x {split.n_labels} labels, {windows}")
 
 
+class Label(typing.NamedTuple):
+    """A row of labels.tsv.
+
+    factor : what is bound or marked, the same in every cell: CTCF, H3K4me3
+    """
+
+    column: int
+    assay: str
+    name: str
+    factor: str
+
+
 def load_labels(data_dir, n_labels):
-    """Label table [(column, assay, name)] from labels.tsv.
+    """The label table, [Label], from labels.tsv.
 
     Without that file 919 labels have DeepSEA's assays, others one assay, "labels".
     """
     path = Path(data_dir) / "labels.tsv"
     if not path.is_file():
         assays = DEEPSEA_ASSAYS if n_labels == 919 else ["labels"] * n_labels
-        return [(i, assay, placeholder(i)) for i, assay in enumerate(assays)]
+        names = [placeholder(i) for i in range(n_labels)]
+        return [
+            Label(i, assay, name, name)
+            for i, (assay, name) in enumerate(zip(assays, names, strict=True))
+        ]
     # utf-8-sig: a spreadsheet begins its files with a byte-order mark.
     lines = path.read_text("utf-8-sig", "replace").rstrip().split("\n")
     expected = ["column\tassay\tname"]
     expected += [f"{i}\tASSAY\tNAME" for i in range(n_labels)]
+    # The factor may stand in a fourth column.
+    if lines[0] == expected[0] + "\tfactor":
+        expected = [expected[0] + "\tfactor"]
+        expected += [f"{i}\tASSAY\tNAME\tFACTOR" for i in range(n_labels)]
     rows = []
     for number, want in enumerate(expected, 1):
         line = lines[number - 1] if number <= len(lines) else ""
         row = line.split("\t")
-        # Of the header all three words count, of the others only the number.
-        title = number > 1 or row == want.split("\t")
-        if len(row) != 3 or row[0] != want.split("\t")[0] or not title:
+        wanted = want.split("\t")
+        # Of the header all words count, of the others only the number.
+        title = number > 1 or row == wanted
+        if len(row) != len(wanted) or row[0] != wanted[0] or not title:
             raise BadInput(
                 f"{path}, line {number}: must be {want!r} (tabs between), is {line!r}"
             )
@@ -1875,6 +2378,18 @@ def load_labels(data_dir, n_labels):
             f"{path}, line {len(expected) + 1}: the data have {n_labels} labels only"
         )
     return unique_labels(rows[1:])
+
+
+def factor_of(name):
+    """The factor of a label whose name is assay|factor|cell, or more; else its name.
+
+    Example: TF|CTCF|A549 and TF|CTCF|K562 -> TF|CTCF.
+    """
+    parts = name.split("|")
+    # UniPk is no factor, but how ENCODE's uniform peaks are named.
+    if len(parts) < 3 or parts[1] == "UniPk":
+        return name
+    return "|".join(parts[:2])
 
 
 def placeholder(column):
@@ -1887,22 +2402,23 @@ def is_placeholder(name):
 
 
 def unique_labels(rows):
-    """[(column, assay, name)] of rows of texts; names that stand twice get a number.
+    """[Label] of rows of texts; names that stand twice get a number.
 
     Results are matched by name.
     Example: CTCF, CTCF, CTCF|0 -> CTCF|0|0, CTCF|1, CTCF|0.
     """
-    names = [name for _, _, name in rows]
+    names = [row[2] for row in rows]
     # A name that stands once stays as it is.
     taken = {name for name in names if names.count(name) == 1}
     labels = []
-    for column, assay, name in rows:
+    for column, assay, name, *factor in rows:
+        own = factor[0] if factor else factor_of(name)
         if names.count(name) > 1:
             name += f"|{column}"
             while name in taken:
                 name += f"|{column}"
             taken.add(name)
-        labels.append((int(column), assay, name))
+        labels.append(Label(int(column), assay, name, own))
     return labels
 
 
@@ -2225,13 +2741,14 @@ PLACE = ("record", "start", "end", "window_start", "window_end", "padded")
 DRAWN = 5000  # bins of the first record
 
 
-def annotate(args, score):
+def annotate(args, score, strand_blind=False):
     """Write the scores of --predict's bins to --output, a TSV.
 
     A row for each bin of 200 bases, as the labels speak of these: start and end of the
     bin, then of the 1,000 bases around it that the scores were read from, 0-based and
     half-open. padded is 1 where some of those lie outside the record: they are N.
     score : packed (n, 500) -> (n, K); both strands are scored and averaged
+    strand_blind : it answers the same for both: one is enough
     """
     fasta = args.predict
     output = args.output or "predictions.tsv"
@@ -2248,7 +2765,7 @@ def annotate(args, score):
         bar.verbose = 0
     with new_text(output) as file:
         print(*PLACE, *names, sep="\t", file=file)
-        for batch, P in scored_bins(fasta, score, args.batch_size):
+        for batch, P in scored_bins(fasta, score, strand_blind, args.batch_size):
             for place, p in zip(batch, P, strict=True):
                 scores = [f"{x:.6g}" for x in p]
                 print(*place[:-1], *scores, sep="\t", file=file)
@@ -2267,7 +2784,7 @@ def annotate(args, score):
         draw_tracks(first, names, summary["simulated"], args.plot)
 
 
-def scored_bins(fasta, score, batch_size):
+def scored_bins(fasta, score, strand_blind, batch_size):
     """Yield batches of fasta_windows and their scores (n, K), over both strands."""
     # A generator: a genome is never in memory at once.
     windows = fasta_windows(fasta)
@@ -2276,8 +2793,11 @@ def scored_bins(fasta, score, batch_size):
         if not batch:
             return
         X = letters_to_onehot(batch, fasta)
+        P = score(packed(X))
         # Which strand a sequence was written down from says nothing.
-        yield batch, (score(packed(X)) + score(packed(reverse_complement(X)))) / 2
+        if not strand_blind:
+            P = (P + score(packed(reverse_complement(X)))) / 2
+        yield batch, P
 
 
 class FirstRecord:
@@ -3412,10 +3932,12 @@ def write_demo_split(path, split, n, motifs, seed):
 
 
 def write_demo_labels(folder):
-    text = "column\tassay\tname\n"
-    for i, assay, _ in load_labels(folder, 919):
-        name = f"SIMULATED|{assay}|cell{cell_of(i)}|factor{i % FACTORS}|{i}"
-        text += f"{i}\t{assay}\t{name}\n"
+    text = "column\tassay\tname\tfactor\n"
+    for i, label in enumerate(load_labels(folder, 919)):
+        # Openness and one factor make a label: an assay of another cell is another.
+        factor = f"{label.assay}|factor{i % FACTORS}"
+        name = f"SIMULATED|{factor}|cell{cell_of(i)}|{i}"
+        text += f"{i}\t{label.assay}\t{name}\t{factor}\n"
     (folder / "labels.tsv").write_text(text)
 
 

@@ -26,11 +26,12 @@ After a kill the same command goes on: stage 1 from its last checkpoint, 2 from 
 batch, 3 from its start; on a CPU the end is the same to the bit.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import os
-import re
 import time
 from dataclasses import replace
 from hashlib import sha256
@@ -46,16 +47,27 @@ import numpy as np
 from keras import layers, ops
 from scipy import sparse
 from scipy.stats import bootstrap
+from scipy.stats import t as t_distribution
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.utils import gen_batches
 
-from danq import LENGTH, SPLITS, BadInput, new_file, number, onehot, positive
+from danq import (
+    LENGTH,
+    SPLITS,
+    BadInput,
+    central,
+    new_file,
+    number,
+    onehot,
+    positive,
+)
 
 # ---- settings
 
 CODE = 500  # numbers in the bottleneck, as in the paper
-DIGITS = 250  # of them, one for every four bases; the rest are pooled features
+DIGITS = 250  # of them, one for every four bases
+POOLED = CODE - DIGITS  # the others: pooled features, which say what DNA does
 
 # Where the pooled features look: DeepSEA's labels speak of the central 200 bases. A
 # filter of WIDTH bases answers at each place, and POOL places make a step.
@@ -69,12 +81,12 @@ LSTM_UNITS = 16  # each way
 KNOWN_FILTERS = 256
 FREE_FILTERS = 32
 KNOWN_WIDTH = 20
+KNOWN_SHARE = 0.002  # of all places in which they answer at first
 
 # Pairs (k, central bases): k-mers of so many bases are counted.
 INPUT_KMERS = ((3, 1000), (3, 600), (4, 300))  # what the pooled features see, too
 COMPOSITION_KMERS = (4, 300)  # what they answer with
 YARDSTICK_KMERS = ((2, 1000), (4, 300))  # the strongest set on validation: 146 numbers
-MOTIF_SPAN = 300  # central bases that known motifs are looked for in
 
 # Adam's learning rate: at the first step, after a twentieth of the steps, at the last.
 FIRST_RATE = 1e-4
@@ -87,10 +99,10 @@ BATCH = 50
 PATIENCE = 3
 
 TREES = 200
-LEAF = 60  # rows that a leaf stands for at least: 30 windows, both strands
-SAMPLES = 100_000  # rows that a GROUP of trees grows on at most
+LEAF = 30  # windows that a leaf stands for at least
+SAMPLES = 50_000  # windows that a GROUP of trees grows on at most
 PROJECTIONS = 8  # random sums of labels that trees grow on
-SHARE = 0.125  # of the rows, for each tree
+SHARE = 0.25  # of the rows, for each tree
 GROUP = 100  # trees
 
 # What the paper's training printed, epoch by epoch; its Figs. 2 and 3.
@@ -119,6 +131,7 @@ class Recipe:
     optimizer: str = "nadam"  # at a constant rate, or "adam": see optimizer_of
     keep: str = "last epoch"  # or "best epoch", by the loss on validation
     code: str = "dense"  # each number sees all bases, or "local": four bases
+    digits: str = "random"  # where their weights start, or "base-4"; or "none"
     sines: bool = False  # the decoder reads a number through sines
     pooled: bool = False  # half of the numbers are pooled features
     encodings: str = "float32"  # as they are kept: the paper's have no scale
@@ -137,8 +150,8 @@ RECIPES += [
 RECIPES += [replace(RECIPES[-1], code="local")]
 # 4: sines of doubling frequency before the decoder.
 RECIPES += [replace(RECIPES[-1], sines=True)]
-# 5: one number for every four bases; the other half learn what DNA does.
-RECIPES += [replace(RECIPES[-1], pooled=True)]
+# 5: one number for every four bases, a numeral; the other half learn what DNA does.
+RECIPES += [replace(RECIPES[-1], digits="base-4", pooled=True)]
 PAPER = RECIPES[0]
 OURS = RECIPES[-1]
 
@@ -161,24 +174,25 @@ def build_autoencoder(
     and with the labels (B, n_labels), if any. Without pooled features: 500 digits.
     """
     inputs = keras.Input((LENGTH, 4))
-    digits = write_digits(inputs, recipe)  # (B, 250) or (B, 500)
-    code = digits
+    outputs = {}
+    parts = []
+    if recipe.digits != "none":
+        parts.append(write_digits(inputs, recipe))  # (B, 250) or (B, 500)
     if recipe.pooled:
-        # What no label teaches would be an untrained layer: counts are worth more.
-        with_counts = not n_labels
-        features = pooled_features(
-            inputs, filters, lstm_units, with_counts, dtype, width
-        )
-        code = layers.Concatenate()([digits, features])
+        parts.append(pooled_features(inputs, filters, lstm_units, dtype, width))
+    code = parts[0]
+    if len(parts) == 2:
+        code = layers.Concatenate()(parts)
     # It does nothing: its name is where the network is cut into encoder and decoder.
     code = layers.Identity(name="bottleneck")(code)  # (B, 500)
 
     # All that the decoder sees are the digits: the bases must come from them.
-    n_digits = digits.shape[1]
-    outputs = {"bases": read_digits(code[:, :n_digits], recipe)}
+    if recipe.digits != "none":
+        n_digits = parts[0].shape[1]
+        outputs["bases"] = read_digits(code[:, :n_digits], recipe)
     # What teaches the pooled features: they must answer questions about function.
     if recipe.pooled:
-        features = code[:, DIGITS:]
+        features = code[:, -POOLED:]
         outputs["composition"] = layers.Dense(136, name="composition")(features)
         if n_labels:
             # Half are hidden at each step, so that no label leans on a single one.
@@ -197,8 +211,8 @@ def write_digits(inputs, recipe):
     random = keras.initializers.RandomNormal(stddev=1.0)
     convolution = layers.Conv1D(per_step, 4, strides=4, kernel_initializer=random)
     numbers = convolution(inputs)  # (B, 250, per_step)
-    if recipe.pooled:
-        # In place of the random weights, from which two numbers a step are learned.
+    if recipe.digits == "base-4":
+        # In place of the random weights.
         convolution.set_weights([base_4_numeral(), np.zeros(1)])
     return layers.Flatten()(numbers)
 
@@ -259,13 +273,11 @@ def sines_and_cosines(x):
     return layers.Concatenate()(parts)
 
 
-def pooled_features(inputs, filters, lstm_units, with_counts, dtype, width=WIDTH):
-    """Motifs of the middle and k-mer counts: (B, 1000, 4) -> (B, 250).
+def pooled_features(inputs, filters, lstm_units, dtype, width=WIDTH):
+    """What motifs and k-mer counts of the middle say: (B, 1000, 4) -> (B, 250).
 
     The same for a sequence and its reverse complement.
     width : bases of a filter
-    with_counts : 146 of them are the yardstick's counts themselves, for a network that
-    no label teaches
     """
     scan, grammar = scan_middle(inputs, filters, lstm_units, dtype, width)
     seen = []
@@ -279,19 +291,7 @@ def pooled_features(inputs, filters, lstm_units, with_counts, dtype, width=WIDTH
     # momentum: a run of few steps forgets the first ones' averages in time.
     x = layers.BatchNormalization(momentum=0.9)(x)
     x = layers.Dropout(0.4)(x)
-
-    counts = []
-    n_counts = 0
-    if with_counts:
-        for k, span in YARDSTICK_KMERS:
-            counts.append(KmerCounts(k, span)(inputs))
-            n_counts += counts[-1].shape[1]
-    n_learned = CODE - DIGITS - n_counts  # 250, or 104 beside 146 counts
-    # 250 features in all, with the counts or without.
-    x = layers.Dense(n_learned, activation="relu", name="pooled")(x)
-    if with_counts:
-        x = layers.Concatenate()([*counts, x])
-    return x
+    return layers.Dense(POOLED, activation="relu", name="pooled")(x)
 
 
 def scan_middle(inputs, filters, lstm_units, dtype, width):
@@ -352,15 +352,6 @@ def by_strand(x):
     return ops.reshape(x, (2, -1, x.shape[-1]))
 
 
-def central(x, n):
-    """The middle n of (B, length, ...); ValueError where there is no exact middle."""
-    # Example, 13 of 19: 3 on each side.
-    first, rest = divmod(x.shape[1] - n, 2)
-    if rest or first < 0:
-        raise ValueError(f"{n} of {x.shape[1]} cannot stand in the middle")
-    return x[:, first : first + n]
-
-
 def build_paper(
     filters=danq.FILTERS, lstm_units=danq.LSTM_UNITS, recipe=PAPER, dtype=None
 ):
@@ -385,7 +376,7 @@ def build_paper(
 
 def build(args, n_labels=0):
     """The autoencoder that the arguments ask for."""
-    recipe = RECIPES[args.ablation]
+    recipe = recipe_of(args)
     sizes = {}
     for key in ("filters", "lstm_units"):
         if getattr(args, key) is not None:  # else the network's own
@@ -399,6 +390,14 @@ def build(args, n_labels=0):
     return build_autoencoder(
         **sizes, n_labels=n_labels, recipe=recipe, dtype=args.dtype
     )
+
+
+def recipe_of(args):
+    """The recipe that the arguments ask for."""
+    recipe = RECIPES[args.ablation]
+    if args.digits:  # else the recipe's own
+        recipe = replace(recipe, digits=args.digits)
+    return recipe
 
 
 def encoder_of(autoencoder):
@@ -419,7 +418,7 @@ def decoder_of(autoencoder):
 def compile_autoencoder(args, n_labels, n_sequences):
     """The autoencoder of the arguments, fed with bits, ready for fit()."""
     keras.utils.set_random_seed(args.seed)
-    recipe = RECIPES[args.ablation]
+    recipe = recipe_of(args)
     # With weight 0 the labels are no output at all.
     network = build(args, n_labels if args.label_weight else 0)
     # An entry for each output that the network has.
@@ -428,11 +427,14 @@ def compile_autoencoder(args, n_labels, n_sequences):
     for output in network.output:
         losses[output] = loss_of(output, recipe)
         weights[output] = args.label_weight if output == "labels" else 1.0
+    metrics = {}
+    if "bases" in losses:
+        metrics["bases"] = [keras.metrics.CategoricalAccuracy(name="acc")]
     return danq.compile_model(
         AutoencoderFromBits(network, n_labels, recipe),
         optimizer_of(recipe, args, n_sequences),
         losses,
-        metrics={"bases": [keras.metrics.CategoricalAccuracy(name="acc")]},
+        metrics=metrics,
         loss_weights=weights,
     )
 
@@ -456,17 +458,9 @@ def optimizer_of(recipe, args, n_sequences):
     """
     if recipe.optimizer == "nadam":
         return keras.optimizers.Nadam(PAPER_RATE, epsilon=1e-8)
-    # The whole schedule depends on how many steps there will be.
-    steps = args.epochs * -(-n_sequences // args.batch_size)  # -(-a // b) rounds up
-    warm_up = max(1, steps // 20)
-    rate = keras.optimizers.schedules.CosineDecay(
-        FIRST_RATE,
-        decay_steps=max(1, steps - warm_up),
-        alpha=LAST_RATE / TOP_RATE,
-        warmup_target=TOP_RATE,
-        warmup_steps=warm_up,
+    return danq.adam(
+        args, n_sequences, TOP_RATE, FIRST_RATE / TOP_RATE, LAST_RATE / TOP_RATE
     )
-    return keras.optimizers.Adam(rate, clipnorm=1.0)
 
 
 def train_autoencoder(args, train, splits, out_dir):
@@ -474,10 +468,14 @@ def train_autoencoder(args, train, splits, out_dir):
 
     train : the Split, or with more rows, without labels, a MixedSplit
     """
-    recipe = RECIPES[args.ablation]
+    recipe = recipe_of(args)
     valid = None
     if recipe.keep == "best epoch":
         valid = splits["valid"]
+    # The pooled features are the same on both strands: one of them teaches as much.
+    if recipe.pooled:
+        train = replace(train, one_strand=True)
+        valid = replace(valid, one_strand=True)
     commonest = base_shares(train).max()
     chance = f" (commonest base: acc {commonest:.4f})"
     if recipe.loss == "squared error":
@@ -493,20 +491,32 @@ def train_autoencoder(args, train, splits, out_dir):
         )
         # After a kill the checkpoint's weights come back over these.
         if args.motif_start:
-            scan = model.layers[-1].get_layer("motif_scan")
-            start_from_motifs(scan, read_motifs(args.motif_start), train)
+            start_filters(model.layers[-1].get_layer("motif_scan"), args, train)
         training = danq.fit(model, train, valid, args, PATIENCE, chance)
     # The best epoch's model, which need not be the last.
-    trained = danq.load_model(out_dir)
-    report = reconstruction(recipe, trained, train, splits["test"], args.batch_size)
     record = {
         "training": training,
-        "reconstruction": report,
         "sequences": len(train),
         "parameters": model.count_params(),
         "peak_memory_stage1_gb": danq.peak_memory(),
     }
+    if recipe.digits != "none":
+        trained = danq.load_model(out_dir)
+        record["reconstruction"] = reconstruction(
+            recipe, trained, train, splits["test"], args.batch_size
+        )
     danq.write_json(out_dir / "autoencoder.json", record)
+
+
+def start_filters(scan, args, train):
+    """All filters but a few start as known motifs."""
+    n = min(KNOWN_FILTERS, scan.filters - FREE_FILTERS)
+    if n < 1:
+        raise BadInput(
+            f"--motif-start needs more than {FREE_FILTERS} filters, has {scan.filters}"
+        )
+    motifs = danq.read_motifs(args.motif_start)
+    danq.start_from_motifs(scan, motifs, train, n, scale=1.0, share=KNOWN_SHARE)
 
 
 # ---- how well is DNA rebuilt?
@@ -569,6 +579,16 @@ def base_shares(split):
 # ---- encodings
 
 
+def strand_blind(args):
+    """Whether a sequence and its reverse complement have the same features.
+
+    Of the 500 numbers the digits differ, but neither forest nor labels read these.
+    """
+    if args.features == "autoencoder":
+        return recipe_of(args).pooled
+    return args.features != "pca"
+
+
 def load_encoder(out_dir, recipe):
     """A function bits (n, 500 bytes) -> encodings (n, width), as they are kept."""
     encoder = danq.FromBits(encoder_of(danq.load_model(out_dir)))
@@ -579,20 +599,24 @@ def load_encoder(out_dir, recipe):
     return encode
 
 
-def write_encodings(path, encode, splits, labels, about, batch_size):
+def write_encodings(path, encode, splits, labels, about, batch_size, one_strand):
     """Stage 2: encode all splits into an HDF5 file.
 
     /train/Z (N, width), /train/Y (N, K), attributes windows, strands; /valid, /test;
-    /labels (K, 2) assay, name. A kill leaves the batches that were made in path.part:
-    the next call goes on after them.
+    /labels (K, 3) assay, name, factor. A kill leaves the batches that were made in
+    path.part: the next call goes on after them.
+    one_strand : encode each window once, as its forward strand
     """
     started = time.time()
     part = path.with_suffix(".part")
     # One sequence, encoded to see what an encoding looks like.
     first = encode(splits["train"].X[:1])  # shows width and type
     blocks = []  # (split, rows), in the order of the file
-    for split in splits.values():
-        for rows in gen_batches(len(split.X), batch_size):
+    n_rows = {}
+    for name, split in splits.items():
+        # All forward strands come first.
+        n_rows[name] = split.windows if one_strand else len(split.X)
+        for rows in gen_batches(n_rows[name], batch_size):
             blocks.append((split, rows))
     # A raw file first, as a kill in the middle would spoil an HDF5 file.
     made_now = encode_to_part(part, encode, blocks, row_bytes=first.nbytes)
@@ -600,8 +624,9 @@ def write_encodings(path, encode, splits, labels, about, batch_size):
     whole = len(blocks) / (made_now or len(blocks))
 
     n_labels = len(labels)
-    rows = sum(len(split.X) for split in splits.values())
-    label_bytes = rows * (n_labels // 4 + 4)  # gzip needs far less than a byte each
+    label_bytes = sum(n_rows.values()) * (
+        n_labels // 4 + 4
+    )  # gzip needs far less than a byte each
     size = os.path.getsize(part) + label_bytes + (1 << 20)
     with (
         open(part, "rb") as encodings,
@@ -609,10 +634,11 @@ def write_encodings(path, encode, splits, labels, about, batch_size):
         new_hdf5(temporary, size) as file,
     ):
         # With their labels beside them, encodings are of use without this kit.
-        table = [(assay, name) for _, assay, name in labels]
+        table = [label[1:] for label in labels]
         file["labels"] = np.array(table, h5py.string_dtype())
         for name, split in splits.items():
-            write_split(file.create_group(name), split, encodings, first)
+            group = file.create_group(name)
+            write_split(group, split, n_rows[name], encodings, first)
         seconds = round((time.time() - started) * whole, 2)
         file.attrs["about"] = json.dumps(about | {"encoding_seconds": seconds})
     part.unlink()
@@ -640,15 +666,15 @@ def encode_to_part(part, encode, blocks, row_bytes):
     return len(blocks) - done
 
 
-def write_split(group, split, encodings, first):
+def write_split(group, split, n, encodings, first):
     """A split's encodings, from an open raw file, and labels into an HDF5 group.
 
+    n : of its rows
     first : an encoding (1, width), which shows width and type
     """
-    n = len(split.X)
     width = first.shape[1]
     n_labels = split.n_labels
-    group.attrs.update(windows=split.windows, strands=split.strands)
+    group.attrs.update(windows=split.windows, strands=n > split.windows)
     # Chunks of whole rows; fletcher32 notices a damaged one.
     Z = group.create_dataset(
         "Z", (n, width), first.dtype, chunks=(min(n, 256), width), fletcher32=True
@@ -715,7 +741,7 @@ def fit_forest(
     samples : rows drawn for each GROUP of trees, so that memory does not grow with N
     projections : random sums of labels that stand for them as trees grow (Joly et al.
         2014); 0 for the labels themselves. With them a tree grows on SHARE of the rows,
-        so that a leaf needs as much less: an eighth of 60 is 8
+        so that a leaf needs as much less: a quarter of 30 is 8
     A leaf answers with the mean labels of all N rows that reach it.
     """
     forests = []
@@ -900,24 +926,25 @@ def fit_and_score(args, out_dir):
     """Stage 3: forest on training, thresholds on validation, scores on test."""
     started = time.time()
     with open_encodings(out_dir) as (file, about):
-        table = file["labels"].asstr()[:]
-        labels = [(i, assay, name) for i, (assay, name) in enumerate(table)]
+        labels = []
+        for column, row in enumerate(file["labels"].asstr()[:]):
+            labels.append(danq.Label(column, *row))
         forest = fit_and_save_forest(args, out_dir, file["train"], about)
         forest_seconds = round(time.time() - started, 2)
-
-        def score(Z):
-            return predict_forest(forest, Z)
-
-        P_valid, Y_valid = score_encodings(score, file["valid"])
-        P_test, Y_test = score_encodings(score, file["test"])
+        answers = {"forest": forest_answer(forest)}
         if args.label_weight:
-            about["label_output"] = score_label_output(out_dir, file["test"], labels)
-        n_sequences = len(file["train/Z"])
-        strands = bool(file["test"].attrs["strands"])
+            answers |= answers_with_labels(answers["forest"], out_dir)
+        # Which of them is SuperQ's answer, is chosen on validation, never on test.
+        answer = choose_answer(answers, file["valid"], labels)
+        P_valid, Y_valid = score_encodings(answers[answer], file["valid"])
+        P_test, Y_test = score_encodings(answers[answer], file["test"])
+        about["answers"] = {}
+        if len(answers) > 1:
+            about["answers"] = mean_scores(answers, file["test"], labels)
+            print_answers(about["answers"], answer)
 
-    # The thresholds of F1 are chosen on validation, never on test.
+    # So are the thresholds of F1.
     thresholds = danq.best_thresholds(P_valid, Y_valid)
-    rows, means = danq.evaluate(P_test, Y_test, labels, thresholds)
     seconds = {
         "autoencoder": about["training"]["seconds"],
         "encodings": about["encoding_seconds"],
@@ -925,21 +952,21 @@ def fit_and_score(args, out_dir):
     }
     summary = about | {
         "model": run_name(args),
-        "train_sequences": n_sequences,
         "test_windows": len(P_test),
-        "strands": strands,
+        "answer": answer,
         "seconds": seconds,
         # What SuperQ cost: all three stages, as none is of use without the others.
         "training_seconds": round(sum(seconds.values()), 2),
         "subset_accuracy": subset_accuracy(P_test, Y_test),
     }
-    danq.finish_run(out_dir, rows, means, summary)
+    danq.finish_run(out_dir, P_test, Y_test, labels, thresholds, summary)
 
 
 def fit_and_save_forest(args, out_dir, group, about):
     """The forest on the training encodings -> forest.npz."""
     Z = group["Z"]
     Y = group["Y"]
+    rows_a_window = 2 if group.attrs["strands"] else 1
     print(
         f"[3/3] forest: {args.forest_trees} trees, {len(Z):,} x {Z.shape[1]} "
         f"encodings, {Y.shape[1]} labels"
@@ -948,8 +975,8 @@ def fit_and_save_forest(args, out_dir, group, about):
         Z,
         Y,
         args.forest_trees,
-        args.forest_leaf,
-        args.forest_samples,
+        args.forest_leaf * rows_a_window,
+        args.forest_samples * rows_a_window,
         args.forest_projections,
         args.seed,
         first=first_column(args),
@@ -973,7 +1000,8 @@ def first_column(args):
     """The first of the encodings that the forest reads: digits are noise to it."""
     # k-mer counts and PCA have no digits.
     has_digits = args.features in ("autoencoder", "untrained")
-    if has_digits and RECIPES[args.ablation].pooled:
+    recipe = recipe_of(args)
+    if has_digits and recipe.pooled and recipe.digits != "none":
         return DIGITS
     return 0
 
@@ -989,20 +1017,54 @@ def score_encodings(score, group):
     return P, group["Y"][:windows]
 
 
-def score_label_output(out_dir, group, labels):
-    """AUROC and AUPRC of what the autoencoder itself answers, without the forest."""
+def forest_answer(forest):
+    return lambda Z: predict_forest(forest, Z)
+
+
+def answers_with_labels(from_forest, out_dir):
+    """What the network's own label output answers, and the mean of it and the forest.
+
+    The forest leads on few windows, the label output on many.
+    """
     # The label layer reads the pooled half of the bottleneck, as the forest does.
     label_layer = danq.load_model(out_dir).get_layer("labels")
 
-    def score(Z):
-        return ops.convert_to_numpy(label_layer(Z[:, DIGITS:]))
+    def from_labels(Z):
+        return ops.convert_to_numpy(label_layer(Z[:, -POOLED:].astype(np.float32)))
 
-    # Thresholds of F1 do not matter here: only rankings are scored.
-    P, Y = score_encodings(score, group)
-    _, means = danq.evaluate(P, Y, labels, [0.5] * len(labels))
-    scores = {key: means["all"][key] for key in ("auroc", "auprc")}
-    print("the autoencoder's own label output:", scores)
+    def mean(Z):
+        return (from_forest(Z) + from_labels(Z)) / 2
+
+    return {"label output": from_labels, "mean": mean}
+
+
+def choose_answer(answers, group, labels):
+    """ "mean" where it has the higher AUPRC on a split, else "forest"."""
+    if "mean" not in answers:
+        return "forest"
+    rivals = {name: answers[name] for name in ("forest", "mean")}
+    scores = mean_scores(rivals, group, labels)
+    return max(rivals, key=lambda name: scores[name]["auprc"] or 0)
+
+
+def mean_scores(answers, group, labels):
+    """{answer: {auroc, auprc}}, means over the labels of a split in encodings.h5."""
+    scores = {}
+    for name, score in answers.items():
+        P, Y = score_encodings(score, group)
+        # Thresholds of F1 do not matter here: only rankings are scored.
+        _, means = danq.evaluate(P, Y, labels, [0.5] * len(labels))
+        scores[name] = {key: means["all"][key] for key in ("auroc", "auprc")}
     return scores
+
+
+def print_answers(scores, answer):
+    for name, row in scores.items():
+        chosen = ", chosen on validation" if name == answer else ""
+        # None where no label has both classes.
+        auroc = row["auroc"] or math.nan
+        auprc = row["auprc"] or math.nan
+        print(f"  test, {name}: AUROC {auroc:.4f}, AUPRC {auprc:.4f}{chosen}")
 
 
 # ---- the command line
@@ -1020,9 +1082,9 @@ def main(argv=None):
     elif args.motifs:
         danq.write_motifs(args, "superq.py")
     elif args.predict:
-        danq.annotate(args, trained_scores(out_dir))
+        danq.annotate(args, *trained_scores(out_dir))
     elif args.test_data:
-        danq.score_elsewhere(args, trained_scores(out_dir))
+        danq.score_elsewhere(args, *trained_scores(out_dir))
     elif args.reuse_encodings:
         fit_another_forest(args, out_dir)
     else:
@@ -1040,11 +1102,7 @@ def run_all_stages(args, out_dir):
         more, content = load_unlabelled(args.unlabelled, folder, args.unlabelled_limit)
         train = MixedSplit(**vars(train), unlabelled=more)
         sources[Path(args.unlabelled).name] = content
-    # Another file of the same name would be another run.
-    for path in (args.motif_file, args.motif_start):
-        if path:
-            text = Path(path).read_bytes()
-            sources[Path(path).name] = sha256(text).hexdigest()[:16]
+    sources |= danq.motif_files(args)
     with danq.run_folder(args, "superq.py", simulated, sources) as finished:
         if finished:
             return
@@ -1057,17 +1115,26 @@ def run_all_stages(args, out_dir):
         path = out_dir / "encodings.h5"
         if not path.is_file():
             about = danq.read_json(out_dir / "autoencoder.json", "training")
-            about |= {
-                "features": args.features,
-                "data": args.data_dir,
-                "limit": args.limit,
-                "simulated": simulated,
-            }
-            encode = load_encoder(out_dir, RECIPES[args.ablation])
-            write_encodings(path, encode, splits, labels, about, args.batch_size)
+            about |= danq.describe(args, splits["train"], splits["test"])
+            about["features"] = args.features
+            encode = load_encoder(out_dir, recipe_of(args))
+            one_strand = strand_blind(args)
+            write_encodings(
+                path, encode, splits, labels, about, args.batch_size, one_strand
+            )
         fit_and_score(args, out_dir)
 
 
+FEATURES = (
+    "autoencoder",
+    "untrained",
+    "pca",
+    "gc",
+    "cpg",
+    "kmer",
+    "motifs",
+    "chosen",
+)
 FOREST_SETTINGS = (
     "forest_trees",
     "forest_leaf",
@@ -1094,15 +1161,20 @@ def fit_another_forest(args, out_dir):
 
 
 def trained_scores(out_dir):
-    """A finished run as a function, packed (n, 500) -> (n, K)."""
+    """A finished run as a function, packed (n, 500) -> (n, K), and if strand-blind."""
     settings = danq.finished_settings(out_dir, "superq.py")
-    encode = load_encoder(out_dir, RECIPES[settings["ablation"]])
-    forest = load_forest(out_dir / "forest.npz")
+    args = argparse.Namespace(**settings)
+    encode = load_encoder(out_dir, recipe_of(args))
+    answers = {"forest": forest_answer(load_forest(out_dir / "forest.npz"))}
+    if args.label_weight:
+        answers |= answers_with_labels(answers["forest"], out_dir)
+    summary = danq.read_json(out_dir / "summary.json", "answer")
+    answer = answers[summary["answer"]]
 
     def score(bits):
-        return predict_forest(forest, encode(bits))
+        return answer(encode(bits))
 
-    return score
+    return score, strand_blind(args)
 
 
 def run_name(args):
@@ -1110,6 +1182,8 @@ def run_name(args):
     names = {
         "kmer": "k-mers -> forest",
         "gc": "GC content -> forest",
+        "cpg": "CpG count -> forest",
+        "chosen": "chosen motifs + k-mers -> forest",
         "motifs": "known motifs + k-mers -> forest",
         "untrained": "untrained encoder -> forest",
         "pca": "PCA -> forest",
@@ -1129,6 +1203,8 @@ def run_name(args):
         name += f", label weight {args.label_weight:g}"
     if args.motif_start:
         name += ", motif start"
+    if args.digits:
+        name += f", digits {args.digits}"
     if args.lstm_units == 0:
         name += ", no BLSTM"
     if args.unlabelled:
@@ -1175,18 +1251,18 @@ def parse_args(argv=None):
         help="as the paper's authors presented it",
     )
     network(
-        "--motif-start",
-        metavar="FILE.meme",
-        help=f"start {KNOWN_FILTERS} filters as known motifs, in MEME's text format; "
-        f"{FREE_FILTERS} more at random",
-    )
-    network(
         "--ablation",
         type=int,
         choices=range(len(RECIPES)),
         metavar="N",
         default=len(RECIPES) - 1,
         help="take the first N steps from the 2018 autoencoder to ours (%(default)s)",
+    )
+
+    network(
+        "--digits",
+        choices=("base-4", "random", "none"),
+        help="how the digits' weights start; none: no digits, and no decoder (base-4)",
     )
 
     # None stands for: as the network has it.
@@ -1202,26 +1278,26 @@ def parse_args(argv=None):
     forest(
         "--features",
         default="autoencoder",
-        choices=("autoencoder", "untrained", "pca", "gc", "kmer", "motifs"),
+        choices=FEATURES,
         help="what the forest sees: the bottleneck, or a yardstick",
     )
     forest(
         "--motif-file",
         metavar="FILE.meme",
-        help="known motifs for --features motifs, in MEME's text format",
+        help="known motifs for --features motifs and chosen",
     )
     forest("--forest-trees", type=positive, default=TREES, help="%(default)s")
     forest(
         "--forest-leaf",
         type=positive,
         default=LEAF,
-        help="encodings in a leaf at least (%(default)s)",
+        help="windows in a leaf at least (%(default)s)",
     )
     forest(
         "--forest-samples",
         type=positive,
         default=SAMPLES,
-        help="rows that trees grow on at most (%(default)s)",
+        help="windows that trees grow on at most (%(default)s)",
     )
     forest(
         "--forest-projections",
@@ -1283,8 +1359,12 @@ def complete(args):
             "--motif-start needs the pooled features: "
             "not with --paper, --ablation, --features"
         )
-    if (args.features == "motifs") != bool(args.motif_file):
-        raise BadInput("--features motifs and --motif-file FILE need each other")
+    if (args.features in ("motifs", "chosen")) != bool(args.motif_file):
+        raise BadInput(
+            "--features motifs (or chosen) and --motif-file FILE need each other"
+        )
+    if args.digits and not has_labels:
+        raise BadInput("--digits is of our network: not with --paper, --ablation")
     if args.unlabelled_limit and not args.unlabelled:
         raise BadInput("--unlabelled-limit needs --unlabelled FILE")
     if args.reuse_encodings and args.restart:
@@ -1378,200 +1458,6 @@ def known_bases(X):
     return ops.cast(ops.equal(ops.sum(X, -1), 1), "float32")
 
 
-# ---- known motifs
-
-
-def read_motifs(path):
-    """Known motifs of a file in MEME's text format: {name: P (width, 4)}.
-
-    P : probabilities of A, G, C, T at each position, none of them 0: as if one more
-        site had been seen for each root of their number, equally often of each base
-    BadInput names the line that is no motif of DNA.
-    """
-    motifs = {}
-    name = None
-    rows_left = 0
-    for line_number, line in danq.text_lines(path):
-        where = f"{path}, line {line_number}"
-        words = line.split()
-        if line.startswith("ALPHABET") and words[-1] != danq.LETTERS:
-            raise BadInput(f"{where}: the alphabet must be {danq.LETTERS}: not DNA?")
-        if line.startswith("MOTIF"):
-            name = " ".join(words[1:]) or f"line {line_number}"
-        elif line.startswith("letter-probability matrix"):
-            # The next rows are this motif's, a position each.
-            n_rows, n_sites = matrix_size(line, where)
-            rows = []
-            rows_left = n_rows
-        elif rows_left and words:
-            rows.append(probabilities(words, where))
-            rows_left -= 1
-            if not rows_left:
-                motifs[name] = with_pseudocounts(np.array(rows), n_sites)
-    if rows_left:
-        raise BadInput(f"{where}: the motif {name} ends before its last row")
-    if not motifs:
-        raise BadInput(f"{path} holds no motif in MEME's text format")
-    return motifs
-
-
-def matrix_size(line, where):
-    """w and nsites of "letter-probability matrix: alength= 4 w= 9 nsites= 20 E= 0"."""
-    # Key and value may stand together or apart: w= 9, w=9.
-    found = dict(re.findall(r"(\w+)= *([\d.]+)", line))
-    if found.get("alength", "4") != "4" or "w" not in found:
-        raise BadInput(f"{where}: must say alength= 4 and w= the number of rows")
-    return int(found["w"]), float(found.get("nsites", 20))
-
-
-def probabilities(words, where):
-    """A row of a matrix, A, C, G, T in the file, in the order of BASES."""
-    try:
-        row = [float(word) for word in words]
-    except ValueError:
-        row = []
-    # Files round to a few digits, so that a sum may be a little off.
-    if len(row) != 4 or min(row) < 0 or abs(sum(row) - 1) > 0.02:
-        raise BadInput(f"{where}: must be four probabilities whose sum is 1")
-    return [row[danq.LETTERS.index(base)] for base in danq.BASES]
-
-
-def with_pseudocounts(P, n_sites):
-    # Example, 16 sites, a base never seen: (0 * 16 + 4 / 4) / (16 + 4) = .05
-    extra = np.sqrt(n_sites)
-    P = P / P.sum(1, keepdims=True)
-    return (P * n_sites + extra / 4) / (n_sites + extra)
-
-
-def start_from_motifs(scan, motifs, train):
-    """Set filters of a convolution to known motifs; the others stay at random.
-
-    A filter is a motif's log-odds, and answers above 0 at its best 1 in 500 places.
-    Which motifs, is chosen without labels, on training windows.
-    """
-    width, _, n_filters = scan.kernel.shape
-    names = list(motifs)
-    n = min(KNOWN_FILTERS, n_filters - FREE_FILTERS, len(names))
-    if n < 1:
-        raise BadInput(
-            f"--motif-start needs more than {FREE_FILTERS} filters, has {n_filters}"
-        )
-    # Enough to tell motifs apart, and a few seconds.
-    windows = onehot(train.X[danq.even_sample(train.windows, 2000)])
-    occupancies = kmer_network(kmers=[], motifs=list(motifs.values())).predict(
-        windows, batch_size=50, verbose=0
-    )
-    kernel, bias = scan.get_weights()
-    # The first n filters; those after them keep their random weights.
-    for i, column in enumerate(most_telling(occupancies, n)):
-        kernel[..., i] = as_filter(motifs[names[column]], width)
-    middle = windows[:200].astype(np.float32)
-    first = (LENGTH - MOTIF_SPAN) // 2
-    scores = ops.conv(middle[:, first : first + MOTIF_SPAN], kernel[..., :n])
-    scores = ops.convert_to_numpy(scores).reshape(-1, n)
-    # So that a rectified filter is silent in most places, as a bound motif is rare.
-    bias[:n] = -np.quantile(scores, 0.998, axis=0)
-    scan.set_weights([kernel, bias])
-    print(f"{n} of {n_filters} filters start as known motifs")
-
-
-def most_telling(occupancies, n):
-    """n columns of (windows, motifs), chosen one after the other.
-
-    The next one is that which explains most of what is left of all columns' variance:
-    of many motifs that are alike, one is enough.
-    """
-    # Each motif counts the same, whatever its width.
-    spread = np.maximum(occupancies.std(0), 1e-9)
-    left = (occupancies - occupancies.mean(0)) / spread
-    # Products of all pairs of columns; those of a column with itself are variances.
-    products = left.T @ left
-    chosen = []
-    for _ in range(n):
-        variance = np.maximum(np.diag(products), 1e-9)
-        explained = (products**2).sum(0) / variance
-        # A chosen one has nothing left, and is not chosen again.
-        explained[chosen] = -1.0
-        best = int(explained.argmax())
-        chosen.append(best)
-        # What the chosen one explains is taken out of all columns.
-        own = products[best].copy()
-        products -= np.outer(own, own) / variance[best]
-    return chosen
-
-
-def as_filter(P, width):
-    """Log-odds (width, 4) of a motif (any width, 4), in the middle of zeros.
-
-    Of a wider one the part with most information stays.
-    """
-    log_odds = np.log(P / 0.25)
-    # Of each position, in nats: 0 where all bases are as frequent.
-    information = (P * log_odds).sum(1)
-    # Sums over all stretches of the filter's width.
-    if len(P) > width:
-        sums = np.convolve(information, np.ones(width), "valid")
-        start = int(sums.argmax())
-        log_odds = log_odds[start : start + width]
-    kernel = np.zeros((width, 4))
-    first = (width - len(log_odds)) // 2
-    kernel[first : first + len(log_odds)] = log_odds
-    return kernel
-
-
-@keras.saving.register_keras_serializable("superq")
-class MotifOccupancy(layers.Layer):
-    """How much each of n motifs could bind the central `span` bases, on either strand.
-
-    (B, 1000, 4) -> (B, n): the logarithm of the sum, over all places and both strands,
-    of P(these bases | motif) / P(these bases | any DNA), each base at .25.
-    """
-
-    def __init__(self, n, width, span, **options):
-        super().__init__(**options)
-        self.n = n
-        self.width = width
-        self.span = span
-
-    def build(self, shape):
-        # One kernel a strand: log-odds of each base at each position.
-        self.kernels = self.add_weight(
-            shape=(2, self.width, 4, self.n), trainable=False, name="log_odds"
-        )
-        # 0 where a motif has room from a place on, else so little that it counts 0.
-        self.room = self.add_weight(
-            shape=(self.span, self.n), trainable=False, name="room"
-        )
-
-    def set_motifs(self, motifs):
-        """motifs : matrices (width, 4), narrower ones at the kernel's left."""
-        kernels = np.zeros(self.kernels.shape, np.float32)
-        room = np.zeros(self.room.shape, np.float32)
-        for i, P in enumerate(motifs):
-            log_odds = np.log(P / 0.25)
-            kernels[0, : len(P), :, i] = log_odds
-            # In the order A, G, C, T backwards is the complement, too.
-            kernels[1, : len(P), :, i] = log_odds[::-1, ::-1]
-            # Example, width 3 of 300 places: the last two have no room.
-            room[self.span - len(P) + 1 :, i] = -1e9
-        self.set_weights([kernels, room])
-
-    def call(self, X):
-        X = central(X, self.span)
-        # N behind the end: then every place is a place, also for the widest motif.
-        X = ops.pad(X, ((0, 0), (0, self.width - 1), (0, 0)))
-        strands = []
-        for kernel in (self.kernels[0], self.kernels[1]):
-            scores = ops.conv(X, kernel, padding="valid")  # (B, span, n)
-            # logsumexp: a good site's e to the power of its score is very large.
-            strands.append(ops.logsumexp(scores + self.room, 1))
-        return ops.logaddexp(*strands)
-
-    def get_config(self):
-        own = {"n": self.n, "width": self.width, "span": self.span}
-        return super().get_config() | own
-
-
 # ---- feeding bits
 
 
@@ -1626,10 +1512,14 @@ def make_yardstick(args, splits, out_dir):
         model = kmer_network()
     elif args.features == "gc":
         model = kmer_network(kmers=[(1, LENGTH)])
+    elif args.features == "cpg":
+        model = cpg_network()
     elif args.features == "motifs":
-        motifs = read_motifs(args.motif_file)
+        motifs = danq.read_motifs(args.motif_file)
         print(f"{len(motifs):,} known motifs of {args.motif_file}")
         model = kmer_network(motifs=list(motifs.values()))
+    elif args.features == "chosen":
+        model = kmer_network(motifs=choose_motifs(args.motif_file, train))
     elif args.features == "pca":
         model = pca_network(train, args.seed)
     else:
@@ -1648,6 +1538,26 @@ def make_yardstick(args, splits, out_dir):
     danq.write_json(out_dir / "autoencoder.json", record)
 
 
+def choose_motifs(path, train):
+    """As many motifs as make 500 numbers beside the k-mer counts, without labels."""
+    matrices = list(danq.read_motifs(path).values())
+    n = CODE - kmer_network().output_shape[1]  # 354
+    chosen = danq.most_telling(danq.occupancies(matrices, train), n)
+    print(f"{len(chosen)} of {len(matrices):,} known motifs of {path} are chosen")
+    return [matrices[i] for i in chosen]
+
+
+def cpg_network():
+    """How often C stands before G, (B, 1000, 4) -> (B, 1)."""
+    inputs = keras.Input((LENGTH, 4))
+    counts = KmerCounts(2, LENGTH)(inputs)  # (B, 10)
+    words = np.flatnonzero(np.arange(16) <= reverse_complements(2))
+    # CG is the word 2 * 4 + 1 = 9, see KmerCounts.
+    column = int(np.flatnonzero(words == 9)[0])
+    only = layers.Identity(name="bottleneck")(counts[:, column : column + 1])
+    return keras.Model(inputs, only)
+
+
 def kmer_network(kmers=YARDSTICK_KMERS, motifs=()):
     """Counts of k-mers, and occupancies of known motifs: (B, 1000, 4) -> (B, n).
 
@@ -1656,10 +1566,7 @@ def kmer_network(kmers=YARDSTICK_KMERS, motifs=()):
     inputs = keras.Input((LENGTH, 4))
     parts = [KmerCounts(k, span)(inputs) for k, span in kmers]
     if motifs:
-        width = max(len(P) for P in motifs)
-        occupancy = MotifOccupancy(len(motifs), width, MOTIF_SPAN)
-        parts.append(occupancy(inputs))
-        occupancy.set_motifs(motifs)
+        parts.append(danq.occupancy_layer(motifs)(inputs))
     return keras.Model(inputs, layers.Concatenate(name="bottleneck")(parts))
 
 
@@ -1684,7 +1591,12 @@ class MixedSplit(danq.Split):
     unlabelled: np.ndarray | None = None
 
     def __len__(self):
-        return len(self.X) + len(self.unlabelled)
+        return super().__len__() + len(self.unlabelled)
+
+    def shuffled(self, rng):
+        labelled = super().shuffled(rng)
+        more = len(self.X) + np.arange(len(self.unlabelled))
+        return rng.permutation(np.concatenate([labelled, more]))
 
     def batch(self, rows):
         """X, Y and weights of some rows: 1, or 0 without labels."""
@@ -1820,25 +1732,34 @@ def compare(folders, output):
         check_comparable(run, base)
     # A row of the table for each group.
     groups = group_runs(runs, ("seed",))
-    scores = {}
-    for name, group in groups.items():
-        # Label by label, the mean over seeds.
-        scores[name] = np.mean([label_scores(run) for run in group], 0)
+    scores = {name: scores_of(group) for name, group in groups.items()}
+    rows = danq.read_metrics(base["folder"])
+    factors = np.array([row["factor"] for row in rows])
 
     figures = {"": draw_comparison(groups, scores), "-training": draw_training(runs)}
     if len(groups) > 1:
-        rows = danq.read_csv(base["folder"] / "metrics.csv")
         assays = np.array([row["assay"] for row in rows])
         figures["-labels"] = draw_labels(scores, assays)
-    # Differences are printed from these.
-    yardsticks = list(groups)[:1]  # DanQ, by the command line's order
-    for name, group in groups.items():
-        if group[0]["settings"].get("features") in ("kmer", "motifs"):
-            yardsticks.append(name)
-    table = comparison_table(groups) + differences(scores, yardsticks)
+    table = comparison_table(groups)
+    table += differences(scores, factors, rivals_of(groups))
     if missing:
         table += f"\nWithout a result: {', '.join(missing)} (no finished run).\n"
     save_side_by_side(table, figures, output, base["simulated"])
+
+
+def rivals_of(groups):
+    """The groups that all others are compared with.
+
+    All of DanQ's, and counting and known motifs, which learn nothing.
+    """
+    rivals = []
+    for name, group in groups.items():
+        settings = group[0]["settings"]
+        is_danq = settings["script"] == "danq.py"
+        if is_danq or settings.get("features") in ("kmer", "motifs"):
+            rivals.append(name)
+    # The first one, where there is none of these.
+    return rivals or list(groups)[:1]
 
 
 def check_comparable(run, base):
@@ -1925,6 +1846,7 @@ def comparison_table(groups):
     rows = [head]
     for name, runs in groups.items():
         rows.append(comparison_row(name, runs, assays, unit))
+        rows += answer_rows(runs)
 
     # An AUPRC without skill is the share of positives.
     rates = [f"{mean['base_rate'] or 0:.4f}" for mean in base["means"].values()]
@@ -1985,6 +1907,18 @@ def comparison_row(name, runs, assays, unit):
     return row
 
 
+def answer_rows(runs):
+    """A row for each answer that SuperQ could give; scores on other data have none."""
+    rows = []
+    for answer in runs[0].get("answers", {}):
+        row = [f"- {answer}"]
+        for key in ("auroc", "auprc"):
+            values = [run["answers"][answer][key] for run in runs]
+            row.append(mean_and_spread(values))
+        rows.append(row + [""] * 5)
+    return rows
+
+
 def mean_of(runs, key):
     return np.mean([run[key] for run in runs])
 
@@ -1995,10 +1929,32 @@ def markdown(rows):
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def label_scores(run):
-    """AUROC and AUPRC of each label (K, 2), NaN where it has one class only."""
-    rows = danq.read_metrics(run["folder"])
-    return numbers_of(rows, run["folder"] / "metrics.csv", "auroc", "auprc")
+@dataclasses.dataclass
+class Scores:
+    """AUROC and AUPRC of each label, the mean over runs that differ in their seed.
+
+    whole : (K, 2), NaN where a label has one class only
+    without : (stretches, K, 2), with one stretch of the test windows left out
+    """
+
+    whole: np.ndarray
+    without: np.ndarray
+
+    def __sub__(self, other):
+        return Scores(self.whole - other.whole, self.without - other.without)
+
+
+def scores_of(runs):
+    whole = []
+    without = []
+    for run in runs:
+        path = run["folder"] / "metrics.csv"
+        rows = danq.read_metrics(run["folder"])
+        whole.append(numbers_of(rows, path, "auroc", "auprc"))
+        path = run["folder"] / "without.npz"
+        with danq.file_faults(path, "train again with --restart"):
+            without.append(np.load(path)["scores"])
+    return Scores(np.mean(whole, 0), np.mean(without, 0))
 
 
 def numbers_of(rows, path, *columns):
@@ -2010,35 +1966,116 @@ def numbers_of(rows, path, *columns):
     return np.array(numbers).reshape(-1, len(columns))
 
 
-def interval(scores):
-    """Mean over labels of scores (K,), and its 95 % bootstrap interval."""
-    scores = scores[np.isfinite(scores)]
-    mean = scores.mean()
-    if len(scores) < 2:  # nothing to draw from
-        return mean, mean, mean
-    # 2,000 times, as many labels as there are are drawn from them, with repeats.
-    drawn = bootstrap((scores,), np.mean, n_resamples=2000, method="percentile", rng=0)
-    limits = drawn.confidence_interval
-    return mean, limits.low, limits.high
+def other_dna(whole, without):
+    """Mean over labels, and its 95 % interval: these labels, on other DNA.
 
-
-def differences(scores, yardsticks):
-    """Markdown: mean differences over labels of all models from the yardsticks.
-
-    scores : {model: (K, 2)}, AUROC and AUPRC;  a difference is model minus yardstick
+    The delete-one-stretch jackknife. Windows next to each other share most of their
+    bases, stretches of them next to none: these are what was sampled.
+    whole : (K,);  without : (stretches, K), with a stretch left out
     """
-    rows = []
-    for other in dict.fromkeys(yardsticks):
+    # Labels that have both classes, whichever stretch is left out.
+    scored = np.isfinite(whole) & np.isfinite(without).all(0)
+    mean = whole[scored].mean()
+    means = without[:, scored].mean(1)  # (stretches,)
+    n = len(means)
+    if n < 2:  # nothing was left out
+        return mean, -np.inf, np.inf
+    # Each mean lacks a stretch only: they differ n - 1 times too little.
+    error = np.sqrt((n - 1) / n * np.sum((means - means.mean()) ** 2))
+    margin = t_distribution.ppf(0.975, n - 1) * error
+    return mean, mean - margin, mean + margin
+
+
+def other_factors(whole, factors):
+    """95 % interval of the mean over labels: this DNA, other factors.
+
+    2,000 times, as many factors as there are are drawn from them, with repeats, each
+    with all its labels: CTCF in twenty cell lines is one observation of a factor.
+    whole : (K,);  factors : (K,)
+    """
+    scored = np.isfinite(whole)
+    _, which = np.unique(factors[scored], return_inverse=True)
+    sums = np.bincount(which, whole[scored])
+    sizes = np.bincount(which)
+    if len(sizes) < 2:  # nothing to draw from
+        return -np.inf, np.inf
+    drawn = bootstrap(
+        (sums, sizes),
+        mean_of_factors,
+        paired=True,
+        n_resamples=2000,
+        method="percentile",
+        rng=0,
+    )
+    limits = drawn.confidence_interval
+    return limits.low, limits.high
+
+
+def mean_of_factors(sums, sizes, axis):
+    """Mean over all labels of some factors, from each factor's sum and number."""
+    return sums.sum(axis) / sizes.sum(axis)
+
+
+DIFFERENCES_HEAD = [
+    "model",
+    "against",
+    "score",
+    "difference",
+    "95 %, these labels on other DNA",
+    "95 %, other factors",
+    "leads in labels",
+    "leads in factors",
+    "so",
+]
+
+
+def differences(scores, factors, rivals):
+    """Markdown: mean differences over labels of all models from some of them.
+
+    scores : {model: Scores};  factors : (K,);  a difference is model minus rival
+    """
+    rows = [DIFFERENCES_HEAD]
+    for rival in rivals:
         for model in scores:
-            if model != other:
-                row = [model, other]
-                for difference in (scores[model] - scores[other]).T:
-                    mean, low, high = interval(difference)
-                    row.append(f"{mean:+.4f} ({low:+.4f} to {high:+.4f})")
-                rows.append(row)
-    if not rows:
+            if model == rival:
+                continue
+            difference = scores[model] - scores[rival]
+            for column, score in enumerate(("AUROC", "AUPRC")):
+                whole = difference.whole[:, column]
+                without = difference.without[..., column]
+                cells = difference_cells(whole, without, factors)
+                rows.append([model, rival, score, *cells])
+    if len(rows) == 1:
         return ""
-    return "\n" + markdown([["model", "against", "AUROC", "AUPRC"], *sorted(rows)])
+    return "\n" + markdown(rows)
+
+
+def difference_cells(whole, without, factors):
+    mean, low, high = other_dna(whole, without)
+    factors_low, factors_high = other_factors(whole, factors)
+    # A tie, unless it would hold on other DNA.
+    so = "holds"
+    if not factors_low > 0 and not factors_high < 0:
+        so = "these labels only"
+    if low <= 0 <= high:
+        so = "tie"
+    leads = whole[np.isfinite(whole)] > 0
+    of_factors = factor_means(whole, factors)
+    return [
+        f"{mean:+.4f}",
+        f"{low:+.4f} to {high:+.4f}",
+        f"{factors_low:+.4f} to {factors_high:+.4f}",
+        f"{leads.sum()} of {len(leads)}",
+        f"{(of_factors > 0).sum()} of {len(of_factors)}",
+        so,
+    ]
+
+
+def factor_means(whole, factors):
+    """The mean over each factor's labels."""
+    scored = np.isfinite(whole)
+    _, which = np.unique(factors[scored], return_inverse=True)
+    return np.bincount(which, whole[scored]) / np.bincount(which)
 
 
 def mean_and_spread(values):
@@ -2118,26 +2155,43 @@ def curve_table(models, sizes):
 
 
 def draw_curve(models, sizes):
+    """Means over labels against training windows, 95 % on other DNA as bands."""
     figure, axes = danq.subplots(1, 2, figsize=(13, 4.5))
-    for axis, measure in zip(axes, ("auroc", "auprc"), strict=True):
+    for column, measure in enumerate(("auroc", "auprc")):
+        axis = axes[column]
         lines = {}
         for model, runs in models.items():
-            lines[model] = []
+            points = []
             for windows in sorted(runs):
-                lines[model].append((windows, mean_of(runs[windows], measure)))
-        draw_lines(axis, lines)
+                own = scores_of(runs[windows])
+                whole = own.whole[:, column]
+                points.append((windows, *other_dna(whole, own.without[..., column])))
+            windows, mean, low, high = zip(*points, strict=True)
+            axis.fill_between(windows, low, high, alpha=0.15)
+            lines[model] = list(zip(windows, mean, strict=True))
+        draw_lines(axis, lines, dashed=yardsticks_of(models))
         axis.set(xscale="log", xlabel="training windows", ylabel=measure.upper())
         axis.set(xticks=sizes, xticklabels=sizes)
         axis.minorticks_off()
     return figure
 
 
-def draw_lines(axis, lines):
+def yardsticks_of(models):
+    """Names of the models that learn no features."""
+    names = []
+    for model, runs in models.items():
+        first = next(iter(runs.values()))[0]
+        if first["settings"].get("features", "autoencoder") != "autoencoder":
+            names.append(model)
+    return names
+
+
+def draw_lines(axis, lines, dashed=()):
     """Draw {name: [(x, y), ...]}, names at the right, sorted by their ends."""
     names = sorted(lines, key=lambda name: lines[name][-1][1])
     # Names stand one above the other, so that none covers another.
     for i, (name, points) in enumerate(lines.items()):
-        style = "--" if "val_" in name else "-"
+        style = "--" if "val_" in name or name in dashed else "-"
         axis.plot(*zip(*points, strict=True), marker="osD^v<>"[i % 7], linestyle=style)
         height = (names.index(name) + 0.5) / len(names)
         axis.annotate(
@@ -2155,18 +2209,23 @@ def draw_comparison(groups, scores):
     """A row for each model, the best on top: mean and interval, a dot for each run."""
     base = next(iter(groups.values()))[0]
     # From below: the lowest AUROC first.
-    models = sorted(groups, key=lambda model: np.nanmean(scores[model][:, 0]))
-    titles = {"auroc": "AUROC", "auprc": "AUPRC", "training_seconds": "training (s)"}
+    models = sorted(groups, key=lambda model: np.nanmean(scores[model].whole[:, 0]))
+    titles = {
+        "auroc": "AUROC, 95 % on other DNA",
+        "auprc": "AUPRC, 95 % on other DNA",
+        "training_seconds": "training (s)",
+    }
     size = (13, 2 + 0.4 * len(groups))
     figure, axes = danq.subplots(1, 3, figsize=size, sharey=True)
     for axis, (key, title) in zip(axes, titles.items(), strict=True):
         for height, model in enumerate(models):
             values = [run[key] for run in groups[model]]
             axis.plot(values, [height] * len(values), "ok", alpha=0.6)
-            # Seconds have no interval over labels.
+            # Seconds have no interval.
             if key in danq.MEASURES:
                 column = int(key == "auprc")
-                _, low, high = interval(scores[model][:, column])
+                own = scores[model]
+                _, low, high = other_dna(own.whole[:, column], own.without[..., column])
                 axis.plot([low, high], [height, height], color=".5")
         draw_marks(axis, key, base)
         axis.set_xlabel(title)
@@ -2239,11 +2298,11 @@ def history_lines(run, key):
 def draw_labels(scores, assays):
     """AUROC label by label, the second model against the first, a panel an assay.
 
-    scores : {model: (K, 2)};  assays : (K,)
+    scores : {model: Scores};  assays : (K,)
     """
     first, second = list(scores)[:2]
-    x = scores[first][:, 0]
-    y = scores[second][:, 0]
+    x = scores[first].whole[:, 0]
+    y = scores[second].whole[:, 0]
     names = list(dict.fromkeys(assays))[:12]
     size = (4 * len(names) + 1, 4.5)
     figure, axes = danq.subplots(1, len(names), figsize=size, squeeze=False)

@@ -137,7 +137,7 @@ def split_of(X, Y):
 def compiled(name, args, split):
     """The network that a script trains on a Split, inside what unpacks its bits."""
     if name == "danq":
-        return danq.compile_danq(args, split.n_labels)
+        return danq.compile_danq(args, split.n_labels, len(split))
     return superq.compile_autoencoder(args, split.n_labels, len(split))
 
 
@@ -270,7 +270,7 @@ def learned(tmp_path_factory):
         for name, script in SCRIPTS.items():
             out = runs[f"{name}{twin}"] = folder / f"{name}{twin}"
             where = ["--data-dir", str(data), "--out-dir", str(out)]
-            with mock.patch.object(danq, "LEARNING_RATE", 3e-3):
+            with mock.patch.dict(danq.RECIPES["2016"], rate=3e-3):
                 script.main([*flags, *own[name], *where])
     return runs
 
@@ -588,7 +588,7 @@ def test_divergence_is_found_at_the_epoch_and_the_last_good_model_kept(
     rate = keras.optimizers.schedules.PiecewiseConstantDecay(
         [3 * good_epochs - 1], [1e-3, 1e38]
     )
-    monkeypatch.setattr(danq, "LEARNING_RATE", rate)
+    monkeypatch.setitem(danq.RECIPES["2016"], "rate", rate)
     flags = [*SMALL, "--epochs", "5", "--data-dir", "."]
     if not good_epochs:
         return check_one_line(
@@ -2619,7 +2619,7 @@ letter-probability matrix: alength= 4 w= 2 nsites= 16 E= 0
 def test_motif_files_are_read_in_the_order_of_the_one_hot():
     """16 sites: four more, one of each base; columns A, G, C, T."""
     Path("m.meme").write_text(MEME)
-    motifs = superq.read_motifs("m.meme")
+    motifs = danq.read_motifs("m.meme")
     assert list(motifs) == ["MA1 one", "MA2 two"]
     np.testing.assert_allclose(motifs["MA1 one"][0], [0.85, 0.05, 0.05, 0.05])
     np.testing.assert_allclose(motifs["MA1 one"][1], [0.05, 0.45, 0.45, 0.05])
@@ -2639,13 +2639,13 @@ def test_motif_files_are_read_in_the_order_of_the_one_hot():
 )
 def test_bad_motif_files_give_one_clear_line(capsys, old, new, says):
     Path("m.meme").write_text(MEME.replace(old, new))
-    check_one_line(capsys, f"m.meme.*{says}", superq.read_motifs, "m.meme")
+    check_one_line(capsys, f"m.meme.*{says}", danq.read_motifs, "m.meme")
 
 
 def test_occupancies_are_sums_over_places_and_strands():
     """By hand, place by place, of two motifs of different widths; an N scores 0."""
     Path("m.meme").write_text(MEME)
-    motifs = list(superq.read_motifs("m.meme").values())
+    motifs = list(danq.read_motifs("m.meme").values())
     X = random_sequences(3).astype(np.float32)
     X[0, 400] = 0
     network = superq.kmer_network(kmers=[(1, 1000)], motifs=motifs)
@@ -2685,12 +2685,12 @@ def test_known_motifs_and_gc_content_go_into_the_same_forest(capsys):
 def test_a_filter_is_the_log_odds_of_a_motif_or_of_its_best_part():
     P = np.full((3, 4), 0.25)
     P[1] = 0.7, 0.1, 0.1, 0.1
-    kernel = superq.as_filter(P, 6)
+    kernel = danq.as_filter(P, 6)
     assert np.flatnonzero(kernel.any(1)).tolist() == [2], "1 of 3 zeros before, and 1"
     np.testing.assert_allclose(kernel[2], np.log([2.8, 0.4, 0.4, 0.4]))
     wide = np.full((9, 4), 0.25)
     wide[6:8] = 0.7, 0.1, 0.1, 0.1
-    kernel = superq.as_filter(wide, 3)
+    kernel = danq.as_filter(wide, 3)
     assert np.flatnonzero(kernel.any(1)).size == 2, "the part that has them both"
 
 
@@ -2699,7 +2699,7 @@ def test_motifs_are_chosen_by_what_they_explain_of_all():
     rng = np.random.default_rng(0)
     a, b, c = rng.normal(size=(3, 500))
     columns = np.stack([c, b, a, a, b, a], 1) + 0.01 * rng.normal(size=(500, 6))
-    chosen = superq.most_telling(columns, 3)
+    chosen = danq.most_telling(columns, 3)
     assert chosen[0] in (2, 3, 5)
     assert chosen[1] in (1, 4)
     assert chosen[2] == 0
