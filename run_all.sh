@@ -19,7 +19,7 @@
 #   LIMIT         windows of each split, at random (of --full: how many are simulated)
 #   EPOCHS        at most so many, for every network
 #   SEEDS         of SuperQ's runs ("1337"); "1337 1 2" gives mean and spread
-#   MOTIFS        known motifs, in MEME's text format, that networks start from
+#   MOTIFS        file of known motifs, in MEME's text format or JASPAR's, to start from
 #   RUNS          where results go (runs)
 #   CPU=1         compute on the CPU, though there is a GPU
 #   DANQ_FLAGS, SUPERQ_FLAGS     more flags for one of the scripts
@@ -141,7 +141,7 @@ check_settings() {
         die "DATA=$DATA is not a folder"
     fi
     if [[ $MOTIFS ]] && ! has_motifs "$MOTIFS"; then
-        die "MOTIFS=$MOTIFS is no file of motifs in MEME's text format"
+        die "MOTIFS=$MOTIFS is no file of motifs in MEME's text format or JASPAR's"
     fi
     case $what in
         --demo | --real | --deepsea | --full)
@@ -179,8 +179,9 @@ has_data() {
     compgen -G 'data/*.mat' >/dev/null
 }
 
+# MEME's text format, or JASPAR's.
 has_motifs() {
-    grep -q '^MOTIF' "$1" 2>/dev/null
+    grep -q -e '^MOTIF' -e '^>' "$1" 2>/dev/null
 }
 
 choose_data() {
@@ -587,20 +588,23 @@ fetch_tracks() {
 }
 
 # Known motifs: MOTIFS, or those beside the data, or, for real DNA, JASPAR's.   find_motifs RUN
-# A first RUN of SuperQ that began without motifs goes on without them.
 find_motifs() {
     motifs=$MOTIFS
-    if [[ $motifs ]]; then
-        return
-    fi
-    if [[ -f $DATA/motifs.meme ]]; then
+    if [[ ! $motifs && -f $DATA/motifs.meme ]]; then
         motifs=$DATA/motifs.meme
-        return
     fi
-    case $plan in
-        real | deepsea) ;;
-        *) return ;;
-    esac
+    if [[ ! $motifs && ( $plan == real || $plan == deepsea ) ]]; then
+        find_jaspar "$1"
+    fi
+    known=(--motif-start "$motifs")
+    if [[ $plan == demo ]]; then
+        # Room for the demo's 104 motifs, beside 32 filters that start at random.
+        known+=(--filters 136)
+    fi
+}
+
+# Where the first RUN of SuperQ began without motifs, all goes on without them.
+find_jaspar() {
     if grep -qs '"motif_start": null' "$RUNS/$1/args.json"; then
         say "$RUNS/$1 began without known motifs: so do the others"
     elif fetch "$JASPAR_URL" jaspar.meme; then
@@ -713,8 +717,7 @@ danq_runs() {
     shift 2
     stage "danq$suffix" "${danq[@]}" --recipe 2016 --seed "$seed" "$@"
     if [[ $motifs ]]; then
-        stage "danq-motifs$suffix" "${danq[@]}" --recipe ours --motif-start "$motifs" \
-            --seed "$seed" "$@"
+        stage "danq-motifs$suffix" "${danq[@]}" --recipe ours --seed "$seed" "${known[@]}" "$@"
     else
         stage "danq-ours$suffix" "${danq[@]}" --recipe ours --seed "$seed" "$@"
     fi
@@ -724,12 +727,7 @@ danq_runs() {
 superq_runs() {
     local seed=$1
     local suffix=$2
-    local known=(--motif-start "$motifs")
     shift 2
-    if [[ $plan == demo ]]; then
-        # Room for all of the demo's 104 motifs, beside 32 filters that start at random.
-        known+=(--filters 136)
-    fi
     if [[ $motifs ]]; then
         stage "superq$suffix" "${superq[@]}" --seed "$seed" "${known[@]}" "$@"
         stage "superq-random$suffix" "${superq[@]}" --seed "$seed" "$@"
