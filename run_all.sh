@@ -222,7 +222,7 @@ announce() {
     case $plan in
         demo)
             echo "data: the demo's, which are SIMULATED; 1 GB of disk. Narrow networks."
-            echo "About $demo_minutes minutes on two quiet CPU cores, after installation."
+            echo "About 10 minutes on two quiet CPU cores, after installation."
             ;;
         real)
             echo "data: real human DNA, 177 tracks of peaks and chr20 of hg19 -> real/"
@@ -242,7 +242,6 @@ announce() {
             ;;
     esac
 }
-demo_minutes=10
 
 # ---- .venv
 
@@ -338,7 +337,7 @@ check_gpu() {
         return
     fi
     say "Keras does not see the GPU: once more, with the CUDA libraries of .venv"
-    LD_LIBRARY_PATH=$(cuda_libraries)${LD_LIBRARY_PATH:-}
+    LD_LIBRARY_PATH=$(cuda_libraries)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     export LD_LIBRARY_PATH
     if computes_on_gpu; then
         return
@@ -355,9 +354,9 @@ computes_on_gpu() {
     [[ $seen == *gpu* || $seen == *cuda* ]]
 }
 
-# Folders that pip has put CUDA into, each with a colon behind it.
+# The folders that pip has put CUDA into, with colons between.
 cuda_libraries() {
-    find "$here/.venv" -type d -path '*/site-packages/nvidia/*/lib' | tr '\n' ':'
+    find "$here/.venv" -type d -path '*/site-packages/nvidia/*/lib' | paste -s -d : -
 }
 
 reason_for_no_gpu() {
@@ -459,7 +458,7 @@ measure_hours() {
             echo "$name.py: not measured, see above"
         fi
     done
-    echo "DanQ trains for 60 epochs at most, twice; SuperQ for 3, three times."
+    echo "DanQ trains for 60 epochs at most, and with our recipe for 5; SuperQ for 3, three times."
 }
 
 # print_hours NAME RECORD: of an epoch of the bundle's 4.4 million sequences
@@ -815,6 +814,8 @@ next_step() {
         echo "    LIMIT=2000 EPOCHS=6 bash run_all.sh --real"
     elif [[ $plan == full ]]; then
         echo "These were SIMULATED data. DeepSEA's own: bash run_all.sh --deepsea"
+    elif [[ $what == --study ]]; then
+        echo "On four times as many windows: LIMIT=$((LIMIT * 4)) before the same command."
     elif [[ $LIMIT || $EPOCHS ]]; then
         echo "The same command without LIMIT and EPOCHS: all windows, all epochs."
     elif [[ $plan == real ]]; then
