@@ -833,7 +833,7 @@ full() {
     stage danq "${danq[@]}"
     all_seeds_of_superq
     stage kmer "${forest[@]}" --features kmer
-    side_by_side comparison
+    side_by_side "comparison$tag"
     say "seconds and peak memory of every stage"
     "$python" - "${compared[@]:1}" <<'END'
 import json, sys

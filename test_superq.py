@@ -3614,7 +3614,7 @@ while (( $# )); do
     case $1 in
         --out-dir)
             mkdir -p "$2"
-            echo '{{"model": "M", "seconds": {{}}, "peak_memory_gb": 1}}' \\
+            echo '{{"model": "M", "seconds": {{"train": 1}}, "peak_memory_gb": 1}}' \\
                 > "$2/summary.json" ;;
         --make-demo-data) mkdir -p "$2"; echo MOTIF > "$2/motifs.meme" ;;
         --make-data) mkdir -p "$2" ;;
@@ -3849,6 +3849,31 @@ def test_run_all_curve_has_every_method_at_every_size():
         assert f"runs/{name}/test-real" in curve
 
 
+def test_run_all_study_full_and_speed():
+    fake_environment()
+    run = run_all("--study", EPOCHS="3")
+    assert run.returncode == 0, run.stderr
+    assert len(stages()) == 13
+    for name, call in stages().items():
+        assert name.endswith("-demo-limit2000-epochs3")
+        assert "--limit 2000" in call
+        # The last of several is taken.
+        assert call.rindex("--epochs 3") == call.rindex("--epochs")
+
+    Path("calls").unlink()
+    run = run_all("--full", LIMIT="40")
+    assert run.returncode == 0, run.stderr
+    assert calls("--make-demo-data runs/full-40-data --limit 40")
+    names = ["danq-epochs1", "superq-epochs1", "superq-no-labels-epochs1"]
+    assert list(stages()) == [*names, "kmer-epochs1"]
+    assert run.stdout.count("M: train 1 s; 1 GB at most") == 4
+
+    run = run_all("--speed", LIMIT="7")
+    assert run.returncode == 0, run.stderr
+    assert len(calls("--benchmark both --limit 7")) == 3
+    assert len(calls("--benchmark both", "--mixed-precision")) == 1
+
+
 def test_run_all_with_a_gpu_reproduces_the_paper():
     """The bundle from file://; then what is done where it cannot be had."""
     fake_environment()
@@ -3911,6 +3936,7 @@ def test_a_download_goes_on_where_it_stopped_or_begins_anew():
     for part, sizes in (
         (whole[:100], ["100"]),
         (b"x" * 100, ["100", "0"]),
+        (b"x" * 100_000, ["100000", "0"]),
         (whole, []),
     ):
         Path("had").write_text("")
