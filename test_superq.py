@@ -3782,7 +3782,13 @@ def test_run_all_without_data_or_gpu_is_the_demo():
         (made,) = calls("--make-demo-data")
         assert made.endswith("--make-demo-data runs/demo-data")
         for name in ("danq-motifs-demo", "superq-demo"):
-            assert "--motif-start runs/demo-data/motifs.meme" in stages()[name]
+            call = stages()[name]
+            assert "--motif-start runs/demo-data/motifs.meme" in call
+            # The last of several is taken; there are 104 motifs.
+            assert call.rindex("--filters 136") == call.rindex("--filters")
+        assert "--lstm-units" not in stages()["superq-paper-demo"], (
+            "a narrow one is tame"
+        )
         Path("calls").unlink()
         shutil.rmtree("runs")
 
@@ -3842,6 +3848,7 @@ def test_run_all_curve_has_every_method_at_every_size():
     assert list(stages()) == expected
     for name, call in stages().items():
         assert ("--limit 500" in call) == ("windows500" in name)
+        assert re.findall(r"-seed (\d)", call) == re.findall(r"-seed(\d)", name)
     assert len(calls("--test-data mine")) == len(expected)
     assert len(calls("danq.py", "--test-data mine")) == 4
     (curve,) = calls("--curve")
