@@ -1780,6 +1780,7 @@ def command_line(main):
     # Both end the process through every "finally": temporary files are removed.
     signal.signal(signal.SIGINT, stop_by_signal)
     signal.signal(signal.SIGTERM, stop_by_signal)
+    keep_macs_on_the_cpu()
     code = 2
     try:
         return main()
@@ -1920,8 +1921,26 @@ def claim(path, size):
 
     On a full disk memory maps and HDF5 would crash the process.
     """
+    # Macs have no such call, some file systems of clusters cannot answer it.
+    reserve = getattr(os, "posix_fallocate", None)
     with open(path, "ab") as file:
-        os.posix_fallocate(file.fileno(), 0, size)
+        try:
+            if not reserve:
+                raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+            reserve(file.fileno(), 0, size)
+        except OSError as error:
+            # The others, such as a full disk, are true.
+            if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
+                raise
+            warn_of_no_reserve(error.strerror)
+
+
+@functools.cache  # once
+def warn_of_no_reserve(reason):
+    print(
+        f"warning: disk cannot be reserved here ({reason}): "
+        "see that there is room, a full disk would crash this"
+    )
 
 
 def read_json(path, *keys):
@@ -2173,6 +2192,14 @@ def surroundings(script):
     }
 
 
+def keep_macs_on_the_cpu():
+    """Apple's GPU has given wrong LSTMs: where its plug-in is installed, hide it."""
+    if sys.platform == "darwin" and keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        tensorflow.config.set_visible_devices([], "GPU")
+
+
 def devices():
     try:
         return keras.distribution.list_devices()
@@ -2203,6 +2230,8 @@ def all_devices(batch_size):
 def peak_memory():
     """Of this process, in GB."""
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if sys.platform == "darwin":  # a Mac counts bytes
+        kilobytes /= 1024
     return round(kilobytes / 1e6, 2)
 
 
@@ -4749,6 +4778,8 @@ def make_demo_data(folder, windows=4000, seed=1337):
     their order, six bases apart. Decoys are all motifs further out, and halves and
     wrong orders of pairs. A label asks for openness and a factor, histone marks less
     for the factor. Knowing the rules scores AUROC .87, AUPRC .40.
+
+    motifs.meme holds half of the motifs that are planted, among a hundred that are not.
     """
     folder = Path(folder)
     if folder.exists():
@@ -4771,6 +4802,7 @@ def make_demo_data(folder, windows=4000, seed=1337):
         if split != "train":
             rewrite_as_v5(path)  # as DeepSEA ships them
     write_demo_labels(temporary)
+    write_demo_motifs(temporary / "motifs.meme", motifs, seed)
     os.replace(temporary, folder)
     print(
         f"SIMULATED data: {windows:,} training windows, both strands, 919 labels "
@@ -4811,6 +4843,31 @@ def write_demo_labels(folder):
         name = f"SIMULATED|{factor}|cell{cell_of(i)}|{i}"
         text += f"{i}\t{label.assay}\t{name}\t{factor}\n"
     (folder / "labels.tsv").write_text(text)
+
+
+def write_demo_motifs(path, motifs, seed):
+    """The motifs of every other factor, hidden among a hundred others."""
+    known = []
+    for factor in range(0, FACTORS, 2):
+        known.extend(factor_motifs(motifs, factor))
+    rng = np.random.default_rng([seed, len(SPLITS)])  # not one of the splits'
+    known.extend(random_motifs(rng, 100))
+    order = [BASES.index(letter) for letter in LETTERS]
+    text = meme_header([0.25] * 4)
+    for number, i in enumerate(rng.permutation(len(known)), 1):
+        text += f"\n\nMOTIF SIMULATED_{number}\n"
+        text += (
+            f"letter-probability matrix: alength= 4 w= {len(known[i])} nsites= 500 E= 0"
+        )
+        for row in known[i][:, order]:
+            text += "\n" + " ".join(f"{share:.2f}" for share in row)
+    path.write_text(text + "\n")
+
+
+def factor_motifs(motifs, factor):
+    """The one motif that a factor binds, or the two of a pair."""
+    n = 2 if factor in PAIRED else 1
+    return motifs[2 * factor : 2 * factor + n]
 
 
 def cell_of(label):
@@ -4883,17 +4940,15 @@ def plant_factor(rng, codes, factor, motifs, sites=None):
     sites : see simulate()
     """
     n = len(codes)
-    first = motifs[2 * factor]
-    second = motifs[2 * factor + 1]
+    decoys = factor_motifs(motifs, factor)
     gap = np.full((6, 4), 0.25)
-    # A word is one motif, or two with a gap of any bases between.
+    # What may stand in the middle; the first of these words binds. A word is one motif,
+    # or two with a gap of any bases between.
     if factor in PAIRED:
-        decoys = [first, second]
-        # What may stand in the middle; the first of these binds.
+        first, second = decoys
         words = [np.r_[first, gap, second], np.r_[second, gap, first], first]
     else:
-        decoys = [first]
-        words = [first]
+        words = [decoys[0]]
     # Outside the middle a motif means nothing: a model must learn where to look.
     for decoy in decoys:
         side = rng.choice(3, n, p=(0.25, 0.25, 0.5))  # left, right or none

@@ -1,318 +1,961 @@
 #!/usr/bin/env bash
 # DanQ and SuperQ side by side, from nothing to one table and its pictures.
 #
-#   machine  a GPU VM with 16 GB of RAM for the full DeepSEA bundle; any 2 cores and 4 GB for the demo
-#   time     demo: about 8 minutes on 2 CPU cores after installation; full bundle: 12 hours an epoch of DanQ on two cores
-#            (projected from 100 sequences a second), so a GPU is needed
-#   disk     demo 1 GB; full bundle about 70 GB: download and .mat files 10, packed 3, encodings of six models 36, forests 8,
-#            room to write the largest twice 10; plus 2 GB for .venv, 6 GB with CUDA
+#   bash run_all.sh             data/*.mat where they are; else, with a GPU, --deepsea; else --demo
+#   bash run_all.sh --demo      SIMULATED data, narrow networks: minutes on two CPU cores, 1 GB
+#   bash run_all.sh --real      real human DNA: fetches 177 tracks of peaks and chr20 of hg19
+#   bash run_all.sh --deepsea   the full reproduction: 4 GB to fetch, 70 GB of disk, a GPU
 #
-#   bash run_all.sh                                   data/*.mat if there; else download (GPU and network); else the demo
-#   DATA=dir LIMIT=8000 EPOCHS=4 bash run_all.sh      your own data, 8,000 of its windows at random, 4 epochs
-#   CPU=1 bash run_all.sh                             on the CPU, though the machine has a GPU
-#   bash run_all.sh --real                            the same on real human DNA: fetches 177 tracks of peaks and chr20 of hg19
-#   bash run_all.sh --study                           which change to SuperQ does what: 13 small runs, 2,000 windows each
-#   bash run_all.sh --curve                           scores against the number of training windows, on one test set
-#   bash run_all.sh --full                            every stage at DeepSEA's size, on 2.2 million SIMULATED windows
-#   bash run_all.sh --speed                           training's speed at three batch sizes and precisions, both networks
-#   bash run_all.sh --test                            make the environment and run pytest test_superq.py
+#   bash run_all.sh --curve     scores against the number of training windows, on one test set
+#   bash run_all.sh --study     which change to SuperQ does what: 13 runs on 2,000 windows each
+#   bash run_all.sh --full      every stage at DeepSEA's size, on 2.2 million SIMULATED windows
+#   bash run_all.sh --speed     speed of training at three batch sizes and three precisions
+#   bash run_all.sh --setup     make .venv and stop; with GPU=1 for a GPU that is elsewhere
+#   bash run_all.sh --test      make .venv and run pytest test_superq.py
 #
-# DATA folder of train.mat, valid.mat, test.mat; EPOCHS at most, for every network; LIMIT windows of each split;
-# SEEDS of SuperQ's runs ("1337"; several, in quotes, give mean and spread); DANQ_FLAGS, SUPERQ_FLAGS more flags for a
-# network; RUNS where results go (runs); TRACKS_URL, GENOME_URL other places of what --real fetches (file:// too); DEEPSEA_URL where the bundle is, one or several; KERAS_BACKEND tensorflow or jax.
-# SIZES of the curve ("500 2000 8000 all"), DANQ_SEEDS of its runs of DanQ (the first of SEEDS); LIMIT of --full is its number of
-# windows, of --speed half its sequences.
-# Relative names are taken from the folder you are in. A finished stage is skipped when this is run again; a run that EPOCHS
-# or LIMIT shrank, and the demo, live in folders of their own and never pass for a full one.
+# Variables stand before the command:   DATA=mine LIMIT=8000 EPOCHS=4 bash run_all.sh
+#
+#   DATA          your own folder of train.mat, valid.mat, test.mat
+#   LIMIT         windows of each split, at random (of --full: how many are simulated)
+#   EPOCHS        at most so many, for every network
+#   SEEDS         of SuperQ's runs ("1337"); "1337 1 2" gives mean and spread
+#   MOTIFS        file of known motifs, in MEME's text format or JASPAR's, to start from
+#   RUNS          where results go (runs)
+#   CPU=1         compute on the CPU, though there is a GPU
+#   DANQ_FLAGS, SUPERQ_FLAGS     more flags for one of the scripts
+#   SIZES, DANQ_SEEDS            of --curve ("500 2000 8000 all", the first of SEEDS)
+#   KERAS_BACKEND                tensorflow or jax
+#   PYTHON                       a Python 3.11, 3.12 or 3.13 to make .venv with
+#   DEEPSEA_URL, TRACKS_URL, GENOME_URL, JASPAR_URL      other places of what is fetched (file://)
+#
+# Relative names are taken from the folder you are in. A finished stage is skipped when the same
+# command is given again. What LIMIT or EPOCHS shrank, and the demo, have folders of their own.
+#
+# Disk of the full run: download and .mat files 10 GB, packed 3, encodings 40, forests 8, room to
+# write the largest twice 10; .venv takes 2 more, with CUDA 6.
+#
+# Nothing here needs more than bash 3.2 and POSIX tools, which is what a Mac has. There, and with
+# set -u, an empty array is an error: every array below begins with something.
 set -euo pipefail
-DATA=${DATA:-} EPOCHS=${EPOCHS:-} LIMIT=${LIMIT:-} RUNS=${RUNS:-runs} SEEDS=${SEEDS:-1337} PYTHON=${PYTHON:-python3}
-export KERAS_BACKEND=${KERAS_BACKEND:-tensorflow}       # the one place that decides it; each run's args.json keeps it
+set -f                          # a * in a flag is a *, not a list of files
+
+DATA=${DATA:-}
+LIMIT=${LIMIT:-}
+EPOCHS=${EPOCHS:-}
+SEEDS=${SEEDS:-1337}
+MOTIFS=${MOTIFS:-}
+RUNS=${RUNS:-runs}
+CPU=${CPU:-}
+GPU=${GPU:-}
+DANQ_FLAGS=${DANQ_FLAGS:-}
+SUPERQ_FLAGS=${SUPERQ_FLAGS:-}
+SIZES=${SIZES:-500 2000 8000 all}
+DANQ_SEEDS=${DANQ_SEEDS:-${SEEDS%% *}}
+PYTHON=${PYTHON:-}
+# Each run's args.json keeps it.
+export KERAS_BACKEND=${KERAS_BACKEND:-tensorflow}
+
 bundle=deepsea.princeton.edu/media/code/deepsea_train_bundle.v0.9.tar.gz
 DEEPSEA_URL=${DEEPSEA_URL:-https://$bundle http://$bundle}
-TRACKS_URL=${TRACKS_URL:-https://raw.githubusercontent.com}
+github=https://raw.githubusercontent.com
+TRACKS_URL=${TRACKS_URL:-$github}
 GENOME_URL=${GENOME_URL:-https://hgdownload.soe.ucsc.edu/goldenPath/hg19/chromosomes/chr20.fa.gz}
-BUNDLE_BYTES=${BUNDLE_BYTES:-3000000000}                # at least: less than this is an error page or a part
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-say() { printf '\n== %s\n' "$*"; }
-die() { printf 'run_all.sh: %s\n' "$*" >&2; exit 2; }
-for name in EPOCHS LIMIT; do
-    [[ ${!name} =~ ^([1-9][0-9]*)?$ ]] || die "$name must be a whole number of at least 1, is ${!name}"
-done
-[[ $SEEDS =~ ^[0-9]+(\ [0-9]+)*$ ]] || die "SEEDS must be whole numbers with a space between, is $SEEDS"
-[[ $# -eq 0 || ( $# -eq 1 && $1 =~ ^--(test|real|study|curve|full|speed)$ ) ]] ||
-    die "takes nothing, --real, --study, --curve, --full, --speed or --test, not: $*"
-[[ ${SIZES:=500 2000 8000 all} =~ ^([1-9][0-9]*\ )*([1-9][0-9]*|all)$ ]] || die "SIZES must be numbers, then perhaps all, is $SIZES"
-[[ -z $DATA || -d $DATA ]] || die "DATA=$DATA is not a folder"
-has_gpu() { [[ -z ${CPU:-} && $(nvidia-smi -L 2>/dev/null) == *GPU* ]]; }
-if [[ -n ${CPU:-} ]]; then export CUDA_VISIBLE_DEVICES=; fi
+jaspar=https://jaspar.elixir.no/download/data/2026/CORE
+jaspar=$jaspar/JASPAR2026_CORE_vertebrates_non-redundant_pfms_meme.txt
+JASPAR_URL=${JASPAR_URL:-$jaspar}
 
-# Make .venv once; its stamp, a copy of the requirements, is written last.
-environment() {
-    local stamp="$here/.venv/installed.txt" want
-    want=$(cat "$here/requirements.txt")
-    if [[ $KERAS_BACKEND == jax ]]; then want=${want/\# jax==/jax==}; fi
-    if has_gpu; then want=${want/tensorflow==/tensorflow[and-cuda]==} want=${want/$'\n'jax==/$'\n'jax[cuda12]==}; fi
-    if [[ -f $stamp && $(cat "$stamp") == "$want" ]]; then return; fi
-    say "environment: $here/.venv (a few minutes, once)"
-    "$PYTHON" -m venv "$here/.venv" || die "$PYTHON -m venv failed: install Python 3.11 or later with venv, or name it in PYTHON"
-    printf '%s\n' "$want" > "$here/.venv/wanted.txt"
-    "$here/.venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/.venv/wanted.txt"
-    mv "$here/.venv/wanted.txt" "$stamp"
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+python=$here/.venv/bin/python
+what=${1:-}
+plan=                           # demo, real, deepsea, full, or yours
+motifs=                         # the file of known motifs, where there is one
+tag=                            # what the names of this command's runs end with
+
+main() {
+    check_settings "$@"
+    check_machine
+    choose_data
+    announce
+    make_environment
+    check_gpu
+    case $what in
+        --setup) end_of_setup ;;
+        --test) run_tests ;;
+        --speed) measure_speed ;;
+        *)
+            get_data
+            set_flags
+            case $what in
+                --study) study ;;
+                --curve) curve ;;
+                --full) full ;;
+                *) chain ;;
+            esac
+            ;;
+    esac
+}
+
+say() {
+    printf '\n== %s\n' "$*"
+}
+
+complain() {
+    printf 'run_all.sh: %s\n' "$*" >&2
+}
+
+die() {
+    complain "$@"
+    exit 2
+}
+
+# ---- what was asked for, and where
+
+check_settings() {
+    local name
+    local number='^[1-9][0-9]*$'
+    local numbers='^[0-9]+( [0-9]+)*$'
+    local sizes='^([1-9][0-9]* )*([1-9][0-9]*|all)$'
+    local modes="--demo, --real, --deepsea, --curve, --study, --full, --speed, --setup or --test"
+    case $what in
+        '' | --demo | --real | --deepsea | --curve | --study | --full | --speed) ;;
+        --setup | --test) ;;
+        *) die "takes nothing, $modes, not: $*" ;;
+    esac
+    if (( $# > 1 )); then
+        die "takes one of $modes, not: $*"
+    fi
+    for name in LIMIT EPOCHS; do
+        if [[ ${!name} && ! ${!name} =~ $number ]]; then
+            die "$name must be a whole number of at least 1, is ${!name}"
+        fi
+    done
+    for name in SEEDS DANQ_SEEDS; do
+        if [[ ! ${!name} =~ $numbers ]]; then
+            die "$name must be whole numbers with a space between, is ${!name}"
+        fi
+    done
+    if [[ ! $SIZES =~ $sizes ]]; then
+        die "SIZES must be numbers, then perhaps all, is $SIZES"
+    fi
+    if [[ $DATA && ! -d $DATA ]]; then
+        die "DATA=$DATA is not a folder"
+    fi
+    if [[ $MOTIFS ]] && ! has_motifs "$MOTIFS"; then
+        die "MOTIFS=$MOTIFS is no file of motifs in MEME's text format or JASPAR's"
+    fi
+    case $what in
+        --demo | --real | --deepsea | --full)
+            if [[ $DATA ]]; then
+                die "$what has data of its own: not with DATA=$DATA"
+            fi
+            ;;
+    esac
+}
+
+check_machine() {
+    case $(uname -s) in
+        MINGW* | MSYS* | CYGWIN*)
+            die "Windows: run this in WSL2 (wsl --install in PowerShell, then Ubuntu)"
+            ;;
+        Darwin)
+            # Apple's GPU has given wrong LSTMs.
+            CPU=1
+            export JAX_PLATFORMS=cpu
+            if [[ $(uname -m) == x86_64 ]]; then
+                die "an Intel Mac: TensorFlow has no wheel for it since 2.16"
+            fi
+            ;;
+    esac
+    if [[ $CPU ]]; then
+        export CUDA_VISIBLE_DEVICES=
+    fi
+}
+
+has_gpu() {
+    [[ ! $CPU && $(nvidia-smi -L 2>/dev/null) == *GPU* ]]
+}
+
+has_data() {
+    compgen -G 'data/*.mat' >/dev/null
+}
+
+# MEME's text format, or JASPAR's.
+has_motifs() {
+    grep -q -e '^MOTIF' -e '^>' "$1" 2>/dev/null
+}
+
+choose_data() {
+    case $what in
+        --demo | --real | --deepsea | --full)
+            plan=${what#--}
+            return
+            ;;
+    esac
+    if [[ $DATA ]]; then
+        plan=yours
+    elif has_data || has_gpu; then
+        plan=deepsea
+    else
+        plan=demo
+    fi
+}
+
+announce() {
+    case $what in
+        --setup)
+            say "--setup: makes $here/.venv, a few minutes, and stops"
+            return
+            ;;
+        --test)
+            say "--test: makes $here/.venv, then runs pytest test_superq.py, some minutes"
+            return
+            ;;
+        --speed)
+            say "--speed: trains both networks at 3 batch sizes and 3 precisions -> $RUNS/speed-*/"
+            return
+            ;;
+        --study) say "--study: 13 runs of SuperQ, one change each, and one table -> $RUNS/" ;;
+        --curve) say "--curve: every method on $SIZES windows, and one table -> $RUNS/" ;;
+        --full) say "--full: every stage at DeepSEA's size, on SIMULATED windows -> $RUNS/" ;;
+        *) say "the whole chain: DanQ, SuperQ, yardsticks, and one table -> $RUNS/" ;;
+    esac
+    case $plan in
+        demo)
+            echo "data: the demo's, which are SIMULATED; 1 GB of disk. Narrow networks."
+            echo "About 10 minutes on two quiet CPU cores, after installation."
+            ;;
+        real)
+            echo "data: real human DNA, 177 tracks of peaks and chr20 of hg19 -> real/"
+            echo "Hours on two CPU cores; LIMIT=2000 EPOCHS=6 before the command: under an hour."
+            ;;
+        deepsea)
+            if has_data; then
+                echo "data: $PWD/data"
+                return
+            fi
+            echo "data: the DeepSEA bundle, 4 GB to fetch -> $PWD/data; 70 GB of disk in all"
+            echo "Hours to days: how many on this machine, is measured first."
+            echo "A demo of some minutes instead: bash run_all.sh --demo"
+            ;;
+        yours)
+            echo "data: $DATA"
+            ;;
+    esac
+}
+
+# ---- .venv
+
+make_environment() {
+    local stamp=$here/.venv/installed.txt
+    local wanted=$here/.venv/wanted.txt
+    if [[ -f $stamp ]] && has_what_it_takes "$(cat "$stamp")"; then
+        return
+    fi
+    find_python
+    say "$here/.venv: a few minutes, once"
+    make_venv
+    requirements_here > "$wanted"
+    "$python" -m pip install --quiet --disable-pip-version-check -r "$wanted" ||
+        die "pip could not install $wanted, see above: is there a network, and room on the disk?"
+    # The stamp is written last: an installation that was cut off is done again.
+    mv "$wanted" "$stamp"
+}
+
+needs_cuda() {
+    # GPU=1: .venv is made where no GPU is, as on a cluster's login node.
+    [[ ! $CPU && $GPU ]] || has_gpu
+}
+
+requirements_here() {
+    if needs_cuda; then
+        requirements cuda
+    else
+        requirements
+    fi
+}
+
+# The requirements for this backend, as text; with `cuda`, for a GPU.
+requirements() {
+    local edits=
+    if [[ $KERAS_BACKEND == jax ]]; then
+        edits='s/^# jax==/jax==/;'
+    fi
+    if [[ ${1:-} == cuda ]]; then
+        edits+='s/^tensorflow==/tensorflow[and-cuda]==/;s/^jax==/jax[cuda12]==/'
+    fi
+    sed "$edits" "$here/requirements.txt"
+}
+
+# Is a .venv of these requirements enough? One with CUDA computes on a CPU, too.
+has_what_it_takes() {
+    local installed=$1
+    [[ $installed == "$(requirements cuda)" || $installed == "$(requirements_here)" ]]
+}
+
+# NumPy here has wheels from Python 3.11 on, TensorFlow up to 3.13.
+fits() {
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
+}
+
+find_python() {
+    local candidate
+    if [[ $PYTHON ]]; then
+        fits "$PYTHON" || die "PYTHON=$PYTHON is no Python 3.11, 3.12 or 3.13"
+        return
+    fi
+    for candidate in python3 python3.13 python3.12 python3.11 python; do
+        if fits "$candidate"; then
+            PYTHON=$candidate
+            return
+        fi
+    done
+    die "needs Python 3.11, 3.12 or 3.13, for which TensorFlow has wheels, and found" \
+        "$(python3 --version 2>/dev/null || echo none): install one, or name it in PYTHON"
+}
+
+# Debian, Ubuntu and Colab have Python without ensurepip, and then venv ends with an error.
+make_venv() {
+    local venv=$here/.venv
+    if "$PYTHON" -m venv "$venv" >/dev/null 2>&1; then
+        return
+    fi
+    if "$PYTHON" -m venv --without-pip "$venv" >/dev/null 2>&1; then
+        if "$PYTHON" -m pip --python "$python" install --quiet pip 2>/dev/null; then
+            return
+        fi
+    fi
+    if "$PYTHON" -m virtualenv --quiet "$venv" 2>/dev/null; then
+        return
+    fi
+    die "$PYTHON cannot make $venv: apt install python3-venv (on Debian, Ubuntu), or name" \
+        "another Python in PYTHON, and run this again"
 }
 
 # A GPU that Keras does not see would train for weeks on the CPU without a word.
 check_gpu() {
-    has_gpu || return 0
-    local seen why
-    seen=$(cd "$here" && "$python" -c 'import danq; print(*danq.devices())')
+    if ! has_gpu || computes_on_gpu; then
+        return
+    fi
+    say "Keras does not see the GPU: once more, with the CUDA libraries of .venv"
+    LD_LIBRARY_PATH=$(cuda_libraries)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    export LD_LIBRARY_PATH
+    if computes_on_gpu; then
+        return
+    fi
+    die "nvidia-smi sees a GPU and Keras none ($KERAS_BACKEND says: $(reason_for_no_gpu)):" \
+        "check the driver, that $here/.venv has tensorflow[and-cuda] (remove .venv to make it" \
+        "anew) and that LD_LIBRARY_PATH hides no CUDA libraries; or CPU=1"
+}
+
+computes_on_gpu() {
+    local seen
+    seen=$(cd "$here" && "$python" -c 'import danq; print(*danq.devices())') || exit
     say "Keras on $KERAS_BACKEND computes on: $seen"
-    [[ $seen == *gpu* || $seen == *cuda* ]] && return
+    [[ $seen == *gpu* || $seen == *cuda* ]]
+}
+
+# The folders that pip has put CUDA into, with colons between.
+cuda_libraries() {
+    find "$here/.venv" -type d -path '*/site-packages/nvidia/*/lib' | paste -s -d : -
+}
+
+reason_for_no_gpu() {
     local ask="import tensorflow; tensorflow.config.list_physical_devices('GPU')"
-    if [[ $KERAS_BACKEND == jax ]]; then ask="import jax; jax.devices('gpu')"; fi
-    why=$("$python" -c "$ask" 2>&1 | grep -v '^ ' | tail -n 1)
-    die "nvidia-smi sees a GPU and Keras none ($KERAS_BACKEND says: ${why:-nothing}): check the driver, that $here/.venv has" \
-        "tensorflow[and-cuda] (remove .venv to make it anew) and that LD_LIBRARY_PATH hides no CUDA libraries; or CPU=1"
+    local said
+    if [[ $KERAS_BACKEND == jax ]]; then
+        ask="import jax; jax.devices('gpu')"
+    fi
+    said=$("$python" -c "$ask" 2>&1 | grep -v '^ ' | tail -n 1) || true
+    echo "${said:-nothing}"
 }
 
-# Download the bundle into ./data: resumed where it stopped, unpacked beside, moved into place. False where that fails.
-download() {
-    local part=data.part/bundle.part whole=data.part/bundle.tar.gz folder url
-    mkdir -p data.part || return 1
-    for url in $DEEPSEA_URL; do
-        [[ -f $whole ]] && break
-        say "DeepSEA bundle: $url -> data/"
-        curl --fail --location --retry 3 --connect-timeout 20 --speed-limit 1000 --speed-time 60 --continue-at - \
-            --output "$part" "$url" || continue
-        if (( $(stat -c %s "$part") < BUNDLE_BYTES )); then
-            say "what came is too small to be the bundle: $(stat -c %s "$part") bytes"; rm -f "$part"; continue
+end_of_setup() {
+    say "$here/.venv is ready. Next: bash run_all.sh"
+}
+
+run_tests() {
+    cd "$here"
+    exec "$python" -m pytest -q test_superq.py
+}
+
+# ---- data
+
+get_data() {
+    case $plan in
+        demo) demo_data ;;
+        full) full_data ;;
+        real) real_data || exit 2 ;;
+        deepsea) deepsea_data ;;
+    esac
+}
+
+demo_data() {
+    DATA=$RUNS/demo-data
+    simulate "$DATA"
+}
+
+full_data() {
+    local name=full
+    if [[ $LIMIT ]]; then
+        name=full-$LIMIT
+    fi
+    DATA=$RUNS/$name-data
+    simulate "$DATA" --limit "${LIMIT:-2200000}"
+    RUNS=$RUNS/$name
+    EPOCHS=${EPOCHS:-1}
+    # There are no more windows than that.
+    LIMIT=
+}
+
+# simulate FOLDER FLAGS...
+simulate() {
+    if [[ -d $1 ]]; then
+        return
+    fi
+    say "SIMULATED data -> $1"
+    mkdir -p "$(dirname "$1")"
+    "$python" "$here/danq.py" --make-demo-data "$@"
+}
+
+# The DeepSEA bundle. Where nobody asked for it by name: else --real's data, else the demo's.
+deepsea_data() {
+    DATA=data
+    if has_data; then
+        return
+    fi
+    measure_hours
+    if download_bundle; then
+        return
+    fi
+    complain "the DeepSEA bundle cannot be had: put train.mat, valid.mat and test.mat by hand" \
+        "into $PWD/data and run this again"
+    if [[ $what == --deepsea ]]; then
+        exit 2
+    fi
+    say "going on with the data of --real"
+    plan=real
+    if real_data; then
+        return
+    fi
+    say "going on with the demo, on SIMULATED data"
+    plan=demo
+    demo_data
+}
+
+# How long would DeepSEA's data take here?
+measure_hours() {
+    local name record
+    say "how long would it take here? Each network trains for 20 seconds on random DNA"
+    for name in danq superq; do
+        record=$RUNS/benchmark-$name.json
+        if [[ ! -f $record ]]; then
+            "$python" "$here/test_superq.py" --benchmark $name --limit 250 \
+                --out-dir "$RUNS/$name" >/dev/null || true
         fi
-        mv "$part" "$whole"
+        if [[ -f $record ]]; then
+            print_hours $name "$record"
+        else
+            echo "$name.py: not measured, see above"
+        fi
     done
-    [[ -f $whole ]] || return 1
-    gzip -t "$whole" || { rm -f "$whole"; return 1; }
-    rm -rf data.part/unpacked && mkdir data.part/unpacked || return 1
-    tar -xzf "$whole" -C data.part/unpacked || die "$whole cannot be unpacked: is the disk full? It is kept for the next run"
-    folder=$(find data.part/unpacked -name train.mat -printf '%h' -quit)
-    [[ $folder && -f $folder/valid.mat && -f $folder/test.mat ]] || return 1
-    mkdir -p data && mv "$folder"/{valid,test,train}.mat data/ && rm -rf data.part
+    echo "DanQ trains for 60 epochs at most, and with our recipe for 5; SuperQ for 3, three times."
 }
 
-# Fetch one file: resumed where it stopped, checked, renamed into place; from its start where that fails.  fetch URL FILE
+# print_hours NAME RECORD: of an epoch of the bundle's 4.4 million sequences
+print_hours() {
+    "$python" - "$1" "$2" <<'END'
+import json, sys
+
+name, path = sys.argv[1:]
+for what, row in json.load(open(path))["rows"].items():
+    if what.startswith("training"):
+        hours = 4.4e6 / row["rate"] / 3600
+        print(f"{name}.py: {row['rate']:,.0f} sequences a second, {hours:.1f} hours an epoch")
+END
+}
+
+# False where the bundle cannot be had. Unpacked beside data/, and moved there at the end.
+download_bundle() {
+    local whole=data.part/bundle.tar.gz
+    local folder url
+    local meter=--progress-bar
+    for url in $DEEPSEA_URL; do
+        say "the DeepSEA bundle: $url -> data/"
+        if fetch "$url" "$whole"; then
+            break
+        fi
+    done
+    if [[ ! -f $whole ]]; then
+        return 1
+    fi
+    rm -rf data.part/unpacked
+    mkdir data.part/unpacked
+    tar -xzf "$whole" -C data.part/unpacked ||
+        die "$whole cannot be unpacked: is the disk full? It is kept for the next run"
+    folder=$(find data.part/unpacked -name train.mat | sed -n 1p)
+    folder=$(dirname "$folder")
+    if [[ ! -f $folder/valid.mat || ! -f $folder/test.mat ]]; then
+        rm -rf data.part
+        return 1
+    fi
+    mkdir -p data
+    # The largest last: data/ counts as there once it holds something, and this is one step.
+    mv "$folder/valid.mat" "$folder/test.mat" "$folder/train.mat" data/ ||
+        die "the files cannot be moved to $PWD/data: they are in $folder"
+    rm -rf data.part
+}
+
+# Fetch one file, beside its name and renamed when it is whole.   fetch URL FILE
+meter=--silent
 fetch() {
-    local url=$1 file=$2 resume
-    [[ -f $file ]] && return
-    mkdir -p "$(dirname "$file")"
-    for resume in --continue-at\ - ''; do
-        # shellcheck disable=SC2086                     # two words, or none
-        curl --fail --silent --location --retry 3 --connect-timeout 20 $resume --output "$file.part" "$url" &&
-            [[ -s $file.part ]] && { [[ $file != *.gz ]] || gzip -t "$file.part" 2>/dev/null; } &&
-            mv "$file.part" "$file" && return
-        rm -f "$file.part"
+    local url=$1
+    local file=$2
+    local part=$file.part
+    local code
+    if [[ -f $file ]]; then
+        return
+    fi
+    command -v curl >/dev/null || die "curl is missing: install it (apt install curl)"
+    mkdir -p "$(dirname "$file")" || return
+    if [[ -f $part ]]; then
+        # A run that was killed has left it. Only a gzip file says whether it is whole.
+        case $file in
+            *.gz) if gzip -t < "$part" 2>/dev/null; then mv "$part" "$file"; return; fi ;;
+            *) rm -f "$part" ;;
+        esac
+    fi
+    for _ in resumed fresh; do
+        code=0
+        curl --fail --location "$meter" --retry 3 --connect-timeout 20 --speed-limit 1000 \
+            --speed-time 60 --continue-at - --output "$part" "$url" || code=$?
+        case $code in
+            0) if is_whole "$part" "$file"; then mv "$part" "$file"; return; fi ;;
+            33 | 36) ;;         # the server cannot resume
+            *) return 1 ;;      # the part is kept for the next run
+        esac
+        # It was no such file, or the end of another one: once more from the start.
+        rm -f "$part"
     done
     return 1
 }
 
-# Make real/data from the peak files of .real/tracks.tsv and chromosome 20 of hg19.
+# is_whole PART FILE: by the kind of file that its name promises
+is_whole() {
+    case $2 in
+        *.gz) gzip -t < "$1" 2>/dev/null ;;
+        *.meme) has_motifs "$1" ;;
+        *) [[ -s $1 ]] ;;
+    esac
+}
+
+# real/data, from the peak files of .real/tracks.tsv and chromosome 20 of hg19. False, after one
+# line, where that fails.
 real_data() {
-    local assay name repository commit path url n=0
-    [[ -d real/data ]] && return
+    local by_hand="put it by hand at $PWD/real"
+    DATA=real/data
+    if [[ -d real/data ]]; then
+        return
+    fi
     say "177 tracks of peaks and chr20 of hg19 -> real/"
-    fetch "$GENOME_URL" real/chr20.fa.gz ||
-        die "$GENOME_URL cannot be fetched: put it by hand at $PWD/real/chr20.fa.gz and run this again"
+    if ! fetch "$GENOME_URL" real/chr20.fa.gz; then
+        complain "$GENOME_URL cannot be fetched: $by_hand/chr20.fa.gz and run this again"
+        return 1
+    fi
+    fetch_tracks || return
+    say "data in DeepSEA's layouts -> real/data"
+    "$python" "$here/danq.py" --make-data real/data --genome real/chr20.fa.gz \
+        --tracks real/tracks.tsv --valid chr20:50000000-54000000 --test chr20:54000000-
+}
+
+# Every file of .real/tracks.tsv, and real/tracks.tsv, the table that --make-data reads.
+fetch_tracks() {
+    local assay name repository commit path url
     printf 'assay\tname\tfile\n' > real/tracks.part
     while IFS=$'\t' read -r assay name repository commit path; do
         url=${TRACKS_URL%/}/$repository/$path
-        if [[ $TRACKS_URL == https://raw.githubusercontent.com ]]; then url=$TRACKS_URL/$repository/$commit/$path; fi
-        fetch "$url" "real/$repository/$path" ||
-            die "$url cannot be fetched: put it by hand at $PWD/real/$repository/$path and run this again;" \
+        if [[ $TRACKS_URL == "$github" ]]; then
+            url=$github/$repository/$commit/$path
+        fi
+        if ! fetch "$url" "real/$repository/$path"; then
+            complain "$url cannot be fetched: $by_hand/$repository/$path and run this again;" \
                 "$here/.real/tracks.tsv lists all 177"
+            return 1
+        fi
         printf '%s\t%s\t%s\n' "$assay" "$name" "$repository/$path" >> real/tracks.part
-        n=$((n + 1))
     done < <(tail -n +2 "$here/.real/tracks.tsv")
     mv real/tracks.part real/tracks.tsv
-    say "$n tracks are there: data in DeepSEA's layouts -> real/data"
-    "$python" "$here/danq.py" --make-data real/data --genome real/chr20.fa.gz --tracks real/tracks.tsv \
-        --valid chr20:50000000-54000000 --test chr20:54000000-
 }
 
-environment
-python="$here/.venv/bin/python"
-check_gpu
-if [[ ${1:-} == --test ]]; then
-    say "tests"
-    cd "$here" && exec "$python" -m pytest -q test_superq.py
-fi
-
-if [[ ${1:-} == --speed ]]; then                        # on a CPU the first two precisions are the same
-    for precision in float32 default mixed; do
-        say "speed: precision $precision"
-        export -n JAX_DEFAULT_MATMUL_PRECISION NVIDIA_TF32_OVERRIDE
-        more=() JAX_DEFAULT_MATMUL_PRECISION=float32 NVIDIA_TF32_OVERRIDE=0
-        if [[ $precision == float32 ]]; then export JAX_DEFAULT_MATMUL_PRECISION NVIDIA_TF32_OVERRIDE; fi
-        if [[ $precision == mixed ]]; then more=(--mixed-precision); fi
-        "$python" "$here/test_superq.py" --benchmark both --limit "${LIMIT:-50000}" --out-dir "$RUNS/speed-$precision/x" \
-            ${DANQ_FLAGS:-} "${more[@]}"
-    done
-    exit
-fi
-
-demo=
-if [[ ${1:-} == --full ]]; then
-    DATA=$RUNS/full${LIMIT:+-$LIMIT}-data EPOCHS=${EPOCHS:-1}
-    if [[ ! -d $DATA ]]; then
-        say "simulated data at DeepSEA's size"
-        mkdir -p "$RUNS"; "$python" "$here/danq.py" --make-demo-data "$DATA" --limit "${LIMIT:-2200000}"
+# Known motifs: MOTIFS, or those beside the data, or, for real DNA, JASPAR's.   find_motifs RUN
+find_motifs() {
+    motifs=$MOTIFS
+    if [[ ! $motifs && -f $DATA/motifs.meme ]]; then
+        motifs=$DATA/motifs.meme
     fi
-    RUNS=$RUNS/full${LIMIT:+-$LIMIT} LIMIT=
-elif [[ ${1:-} == --real ]]; then
-    real_data
-    DATA=real/data
-elif [[ -z $DATA ]]; then
-    DATA=data
-    if ! compgen -G 'data/*.mat' >/dev/null; then
-        if ! has_gpu; then
-            say "no data/*.mat and no GPU: the demo, on SIMULATED data"; demo=1
-        elif ! download; then
-            say "the download failed: put train.mat, valid.mat and test.mat by hand into $PWD/data and run this again;" \
-                "going on with the demo, on SIMULATED data"; demo=1
+    if [[ ! $motifs && ( $plan == real || $plan == deepsea ) ]]; then
+        find_jaspar "$1"
+    fi
+    known=(--motif-start "$motifs")
+    if [[ $plan == demo ]]; then
+        # Room for the demo's 104 motifs, beside 32 filters that start at random.
+        known+=(--filters 136)
+    fi
+}
+
+# Where the first RUN of SuperQ began without motifs, all goes on without them.
+find_jaspar() {
+    if grep -qs '"motif_start": null' "$RUNS/$1/args.json"; then
+        say "$RUNS/$1 began without known motifs: so do the others"
+    elif fetch "$JASPAR_URL" jaspar.meme; then
+        motifs=jaspar.meme
+        say "known motifs: JASPAR's CORE collection, vertebrates, in jaspar.meme"
+    else
+        say "no known motifs: $JASPAR_URL cannot be fetched. All filters start at random;" \
+            "put the file by hand at $PWD/jaspar.meme, or name another in MOTIFS"
+    fi
+}
+
+# ---- runs
+
+# What each kind of run is called with: a script, then its flags.
+set_flags() {
+    danq=(danq.py)
+    superq=(superq.py)
+    paper=(superq.py)
+    forest=(superq.py)
+    if [[ $plan == real ]]; then
+        tag=-real
+    fi
+    if [[ $plan == demo ]]; then
+        tag=-demo
+        demo_flags
+    fi
+    if [[ $what == --study ]]; then
+        LIMIT=${LIMIT:-2000}
+    fi
+    if [[ $LIMIT ]]; then
+        tag+=-limit$LIMIT
+        danq+=(--limit "$LIMIT")
+        superq+=(--limit "$LIMIT")
+        paper+=(--limit "$LIMIT")
+        forest+=(--limit "$LIMIT")
+    fi
+    if [[ $EPOCHS ]]; then
+        tag+=-epochs$EPOCHS
+        danq+=(--epochs "$EPOCHS")
+        superq+=(--epochs "$EPOCHS")
+        paper+=(--epochs "$EPOCHS")
+    fi
+    # shellcheck disable=SC2206                 # words with spaces between
+    danq+=($DANQ_FLAGS)
+    # shellcheck disable=SC2206
+    superq+=($SUPERQ_FLAGS)
+    add_forest_flags
+}
+
+# Narrow, so that two CPU cores are done in minutes.
+demo_flags() {
+    danq+=(--filters 48 --lstm-units 24 --epochs 4)
+    superq+=(--filters 32 --lstm-units 8)
+    # But for the BLSTM of --paper: a narrow one does not diverge. Eight steps show it.
+    paper+=(--filters 64 --limit 1000 --batch-size 250 --epochs 1)
+}
+
+# The yardsticks' forest is SuperQ's: of SUPERQ_FLAGS they take --forest-trees 500 and the like.
+add_forest_flags() {
+    local word
+    local of_forest=
+    for word in $SUPERQ_FLAGS; do
+        case $word in
+            --forest-*) of_forest=yes ;;
+            --*) of_forest= ;;
+        esac
+        if [[ $of_forest ]]; then
+            forest+=("$word")
         fi
-    fi
-fi
+    done
+}
 
-# Full runs are at the scripts' own settings. The demo's networks are narrow.
-what=${1:-} tag= danq=() superq=() paper=()
-if [[ $what == --real ]]; then tag=-real; fi
-if [[ $what == --study ]]; then LIMIT=${LIMIT:-2000}; fi
-if [[ $demo ]]; then
-    DATA=$RUNS/demo-data tag=-demo
-    danq=(--filters 48 --lstm-units 24 --epochs 4) superq=(--filters 32 --lstm-units 8)
-    paper=(--filters 32 --lstm-units 16 --epochs 2)
-    [[ -d $DATA ]] || { say "simulated data"; mkdir -p "$RUNS"; "$python" "$here/danq.py" --make-demo-data "$DATA"; }
-fi
-for name in LIMIT EPOCHS; do
-    [[ -z ${!name} ]] && continue
-    tag+=-${name,,}${!name}
-    for stage in danq superq paper; do declare -n flags=$stage; flags+=("--${name,,}" "${!name}"); done
-done
-read -ra more <<< "${DANQ_FLAGS:-}"; danq+=("${more[@]}")
-read -ra more <<< "${SUPERQ_FLAGS:-}"; superq+=("${more[@]}")
-# The yardsticks' forest is SuperQ's: its flags are theirs, too.
-forest=(); [[ -n $LIMIT ]] && forest=(--limit "$LIMIT")
-while (( ${#more[@]} )); do
-    case ${more[0]} in
-        --forest-*=*) forest+=("${more[0]}") ;;
-        --forest-*) forest+=("${more[@]:0:2}") ;;
-    esac
-    more=("${more[@]:1}")
-done
-
-# A run of danq.py or superq.py into $RUNS/NAME$tag, noted for the table at the end:  stage NAME SCRIPT FLAGS...
-# One that ends with a fault (exit code 2) does not stop the others: the table names it.
-made=() failed=()
+# One run, into $RUNS/NAME and the tag; it is noted for the table.   stage NAME SCRIPT FLAGS...
+compared=(--compare)
+results=0
+failed=
 stage() {
-    local name=$1$tag script=$2 code=0
+    local name=$1$tag
+    local script=$2
+    local code=0
+    shift 2
     say "$name"
-    "$python" "$here/$script" --data-dir "$DATA" --out-dir "$RUNS/$name" "${@:3}" || code=$?
-    (( code == 0 || code == 2 )) || exit $code
-    (( code == 0 )) || failed+=("$RUNS/$name")
-    made+=("$RUNS/$name")
+    "$python" "$here/$script" --data-dir "$DATA" --out-dir "$RUNS/$name" "$@" || code=$?
+    compared+=("$RUNS/$name")
+    case $code in
+        0) results=$((results + 1)) ;;
+        # A fault of one run does not stop the others: the table names it.
+        2) failed+=" $RUNS/$name" ;;
+        *) exit "$code" ;;
+    esac
 }
+
+# side_by_side TABLE
 side_by_side() {
+    local table=$RUNS/$1.md
+    if (( results == 0 )); then
+        die "no run has a result: see above"
+    fi
     say "side by side"
-    (( ${#made[@]} > ${#failed[@]} )) || die "no run has a result: see above"
-    "$python" "$here/superq.py" --compare "${made[@]}" --output "$RUNS/comparison$1$tag.md"
+    "$python" "$here/superq.py" "${compared[@]}" --output "$table"
 }
 
-if [[ $what == --study ]]; then
-    one=("${superq[@]}" --seed "${SEEDS%% *}") old=("${paper[@]}" --seed "${SEEDS%% *}") ours=(--forest-trees 200 --forest-leaf 60)
-    for n in 0 1 2; do stage study-ablation$n superq.py "${old[@]}" --ablation $n "${ours[@]}"; done
-    for n in 3 4; do stage study-ablation$n superq.py "${one[@]}" --ablation $n; done
-    for weight in 0 1 10 100; do stage study-weight$weight superq.py "${one[@]}" --label-weight $weight; done
-    stage study-no-lstm superq.py "${one[@]}" --no-lstm
-    for more in 1 3; do                                 # times the labelled sequences, both strands
-        stage study-unlabelled$more superq.py "${one[@]}" --unlabelled "$DATA/train.mat" --unlabelled-limit $((more * 2 * LIMIT))
-    done
-    stage study-direct superq.py "${one[@]}" --forest-projections 0
-    side_by_side -study
-    exit
-fi
+# The runs of both networks, for the chain and for the curve. SUFFIX tells runs of several seeds
+# apart; FLAGS, such as --limit 500, go to each.
 
-if [[ $what == --curve ]]; then
-    scored=() base=$tag
-    for n in $SIZES; do
-        tag=$base-windows$n size=()
-        [[ $n == all ]] || size=(--limit "$n")
-        made=()
-        for seed in $SEEDS; do
-            stage superq-seed$seed superq.py "${superq[@]}" "${size[@]}" --seed "$seed"
-            stage superq-no-labels-seed$seed superq.py "${superq[@]}" "${size[@]}" --seed "$seed" --label-weight 0
-        done
-        stage kmer superq.py --features kmer "${forest[@]}" "${size[@]}"
-        for seed in ${DANQ_SEEDS:-${SEEDS%% *}}; do stage danq-seed$seed danq.py "${danq[@]}" "${size[@]}" --seed "$seed"; done
-        for run in "${made[@]}"; do                     # all on the whole test split
-            script=superq.py test="$run/test-$(basename "$(realpath "$DATA")")"
-            [[ $run == "$RUNS"/danq-* ]] && script=danq.py
-            [[ -f $run/summary.json ]] || continue      # it failed
-            [[ -f $test/summary.json ]] || "$python" "$here/$script" --out-dir "$run" --test-data "$DATA"
-            scored+=("$test")
-        done
-    done
-    say "learning curve"
-    "$python" "$here/superq.py" --curve "${scored[@]}" --output "$RUNS/curve$base.md"
-    exit
-fi
+# danq_runs SEED SUFFIX FLAGS...
+danq_runs() {
+    local seed=$1
+    local suffix=$2
+    shift 2
+    stage "danq$suffix" "${danq[@]}" --recipe 2016 --seed "$seed" "$@"
+    if [[ $motifs ]]; then
+        stage "danq-motifs$suffix" "${danq[@]}" --recipe ours --seed "$seed" "${known[@]}" "$@"
+    else
+        stage "danq-ours$suffix" "${danq[@]}" --recipe ours --seed "$seed" "$@"
+    fi
+}
 
-stage danq danq.py "${danq[@]}"
-for seed in $SEEDS; do
-    [[ $seed == "${SEEDS%% *}" ]] && suffix='' || suffix=-seed$seed
-    stage superq$suffix superq.py "${superq[@]}" --seed "$seed"
-    stage superq-no-labels$suffix superq.py "${superq[@]}" --seed "$seed" --label-weight 0
-done
-if [[ $what == --full ]]; then
-    stage kmer superq.py --features kmer "${forest[@]}"
-    side_by_side ''
-    say "seconds and peak memory of every stage"
-    "$python" - "${made[@]}" <<'END'
-import json, sys
-for path in sys.argv[1:]:
-    run = json.load(open(f"{path}/summary.json"))
-    stages = ", ".join(f"{name} {seconds:,.0f} s" for name, seconds in run["seconds"].items())
-    memory = f"{run['peak_memory_gb']} GB at most, {run.get('peak_memory_stage1_gb', '-')} GB in stage 1"
-    print(f"{run['model']}: {stages}; {memory}")
-END
-    exit
-fi
-say "the yardsticks: other features into the same forest"
-for features in kmer untrained pca; do stage $features superq.py --features $features "${forest[@]}"; done
-say "SuperQ as the paper had it"
-stage superq-paper superq.py --paper "${paper[@]}"
-side_by_side ''
-say "motifs of the first convolutions"
-for name in danq superq; do
-    [[ -f $RUNS/$name$tag/summary.json ]] || continue   # it failed
-    "$python" "$here/$name.py" --out-dir "$RUNS/$name$tag" --motifs "$RUNS/motifs-$name$tag.meme"
-done
-activate=$(printf '%q' "$here/.venv/bin/activate")
-predict=$(printf '%q ' python "$here/superq.py" --out-dir "$RUNS/superq$tag" --predict seqs.fa --plot tracks.png)
-cat <<END
+# superq_runs SEED SUFFIX FLAGS...
+superq_runs() {
+    local seed=$1
+    local suffix=$2
+    shift 2
+    if [[ $motifs ]]; then
+        stage "superq$suffix" "${superq[@]}" --seed "$seed" "${known[@]}" "$@"
+        stage "superq-random$suffix" "${superq[@]}" --seed "$seed" "$@"
+    else
+        stage "superq$suffix" "${superq[@]}" --seed "$seed" "$@"
+    fi
+    stage "superq-no-labels$suffix" "${superq[@]}" --seed "$seed" --label-weight 0 "$@"
+}
+
+# The first of SEEDS has no suffix.
+all_seeds_of_superq() {
+    local seed
+    local suffix=
+    for seed in $SEEDS; do
+        if [[ $seed != "${SEEDS%% *}" ]]; then
+            suffix=-seed$seed
+        fi
+        superq_runs "$seed" "$suffix"
+    done
+}
+
+# The main command: every method once, on all windows.
+chain() {
+    local features
+    find_motifs "superq$tag"
+    danq_runs "${SEEDS%% *}" ''
+    all_seeds_of_superq
+    say "the yardsticks: other features into the same forest"
+    if [[ $motifs ]]; then
+        stage motifs "${forest[@]}" --features motifs --motif-file "$motifs"
+    fi
+    for features in kmer gc untrained pca; do
+        stage $features "${forest[@]}" --features $features
+    done
+    say "SuperQ as the paper had it"
+    stage superq-paper "${paper[@]}" --paper
+    side_by_side "comparison$tag"
+    say "motifs of the first convolutions"
+    write_motifs danq
+    write_motifs superq
+    end_of_chain
+}
+
+# write_motifs NAME
+write_motifs() {
+    local run=$1$tag
+    # Without it the run has failed.
+    if [[ -f $RUNS/$run/summary.json ]]; then
+        "$python" "$here/$1.py" --out-dir "$RUNS/$run" --motifs "$RUNS/motifs-$run.meme"
+    fi
+}
+
+end_of_chain() {
+    local activate predict
+    activate=$(printf '%q' "$here/.venv/bin/activate")
+    predict=$(printf '%q ' python "$here/superq.py" --out-dir "$RUNS/superq$tag" \
+        --predict seqs.fa --plot tracks.png)
+    cat <<END
 
 +-- made, in $RUNS/ (each .png as .svg, too)
 |   comparison$tag.md             the table, with intervals of the differences
-|   comparison$tag.png            the same as a picture; ...-training.png: every run's epochs beside the paper's;
-|                                 ...-labels.png: SuperQ against DanQ, label by label
-|   motifs-danq$tag.meme, motifs-superq$tag.meme      for Tomtom and others; the best as logos: .png
-|   danq$tag/, superq$tag/ and so on                  a folder for each run
-+-- next
+|   comparison$tag.png            the same as a picture; ...-training.png: every run's epochs
+|                                 beside the paper's; ...-labels.png: SuperQ against DanQ,
+|                                 label by label
+|   motifs-danq$tag.meme, motifs-superq$tag.meme
+|                                 for Tomtom and others; the best as logos: .png
+|   danq$tag/, superq$tag/ and so on
+|                                 a folder for each run
++-- your own DNA
 |   source $activate
 |   $predict
 +--
 END
-if (( ${#failed[@]} )); then say "without a result (see above): ${failed[*]}"; fi
-if [[ $demo ]]; then
-    cat <<END
-This was the demo: SIMULATED data, narrow networks, few epochs. For the real thing put DeepSEA's train.mat, valid.mat and
-test.mat into data/ (the bundle: https://$bundle)
-on a machine with a GPU, and run the same command again; or name your own: DATA=dir bash run_all.sh
-Real DNA without a GPU, in about half an hour: LIMIT=2000 EPOCHS=6 bash run_all.sh --real
+    next_step
+}
+
+# The last lines of a command: what failed, and the next step up.
+next_step() {
+    if [[ $failed ]]; then
+        say "without a result (see above):$failed"
+    fi
+    say "the next step up"
+    if [[ $plan == demo ]]; then
+        echo "These were SIMULATED data and narrow networks. Real human DNA, in under an hour:"
+        echo "    LIMIT=2000 EPOCHS=6 bash run_all.sh --real"
+    elif [[ $plan == full ]]; then
+        echo "These were SIMULATED data. DeepSEA's own: bash run_all.sh --deepsea"
+    elif [[ $what == --study ]]; then
+        echo "On four times as many windows: LIMIT=$((LIMIT * 4)) before the same command."
+    elif [[ $LIMIT || $EPOCHS ]]; then
+        echo "The same command without LIMIT and EPOCHS: all windows, all epochs."
+    elif [[ $plan == real ]]; then
+        echo "DeepSEA's own data, on a machine with a GPU: bash run_all.sh --deepsea"
+    elif [[ $SEEDS != *' '* ]]; then
+        echo "Three seeds, for mean and spread: SEEDS=\"1337 1 2\" before the same command."
+    else
+        echo "Scores against the number of training windows: bash run_all.sh --curve"
+    fi
+}
+
+# ---- other commands
+
+full() {
+    stage danq "${danq[@]}"
+    all_seeds_of_superq
+    stage kmer "${forest[@]}" --features kmer
+    side_by_side "comparison$tag"
+    say "seconds and peak memory of every stage"
+    "$python" - "${compared[@]:1}" <<'END'
+import json, sys
+
+for path in sys.argv[1:]:
+    run = json.load(open(f"{path}/summary.json"))
+    seconds = ", ".join(f"{name} {s:,.0f} s" for name, s in run["seconds"].items())
+    memory = f"{run['peak_memory_gb']} GB at most"
+    if "peak_memory_stage1_gb" in run:
+        memory += f", {run['peak_memory_stage1_gb']} GB in stage 1"
+    print(f"{run['model']}: {seconds}; {memory}")
 END
-fi
+    next_step
+}
+
+study() {
+    local n weight times
+    local seed=${SEEDS%% *}
+    local ours=("${superq[@]}" --seed "$seed")
+    local old=(superq.py --forest-trees 200 --forest-leaf 60 --limit "$LIMIT" --seed "$seed")
+    if [[ $plan == demo ]]; then
+        old+=(--filters 32 --lstm-units 16 --epochs 2)
+    fi
+    if [[ $EPOCHS ]]; then
+        old+=(--epochs "$EPOCHS")
+    fi
+    # From the 2018 autoencoder to ours, one step at a time.
+    for n in 0 1 2; do
+        stage study-ablation$n "${old[@]}" --ablation $n
+    done
+    for n in 3 4; do
+        stage study-ablation$n "${ours[@]}" --ablation $n
+    done
+    for weight in 0 1 10 100; do
+        stage study-weight$weight "${ours[@]}" --label-weight $weight
+    done
+    stage study-no-lstm "${ours[@]}" --no-lstm
+    # Unlabelled DNA: once and three times the labelled sequences, which are both strands.
+    for times in 1 3; do
+        stage study-unlabelled$times "${ours[@]}" --unlabelled "$DATA/train.mat" \
+            --unlabelled-limit $((times * 2 * LIMIT))
+    done
+    stage study-direct "${ours[@]}" --forest-projections 0
+    side_by_side "comparison-study$tag"
+    next_step
+}
+
+curve() {
+    local n
+    local whole=$tag
+    scored=(--curve)
+    find_motifs "superq-seed${SEEDS%% *}$tag-windows${SIZES%% *}"
+    for n in $SIZES; do
+        tag=$whole-windows$n
+        compared=(--compare)
+        if [[ $n == all ]]; then
+            point_of_curve
+        else
+            point_of_curve --limit "$n"
+        fi
+    done
+    say "learning curve"
+    "$python" "$here/superq.py" "${scored[@]}" --output "$RUNS/curve$whole.md"
+    next_step
+}
+
+# Every method on one number of training windows, each scored on the whole test split.
+point_of_curve() {
+    local seed run
+    for seed in $SEEDS; do
+        superq_runs "$seed" "-seed$seed" "$@"
+    done
+    stage kmer "${forest[@]}" --features kmer "$@"
+    if [[ $motifs ]]; then
+        stage motifs "${forest[@]}" --features motifs --motif-file "$motifs" "$@"
+    fi
+    for seed in $DANQ_SEEDS; do
+        danq_runs "$seed" "-seed$seed" "$@"
+    done
+    for run in "${compared[@]:1}"; do
+        score_all_windows "$run"
+    done
+}
+
+score_all_windows() {
+    local run=$1
+    local script=superq.py
+    local name
+    if [[ ! -f $run/summary.json ]]; then
+        return                  # it failed
+    fi
+    case $run in
+        "$RUNS"/danq*) script=danq.py ;;
+    esac
+    # The scripts name the scores by the folder that a link leads to.
+    name=$(basename "$(cd "$DATA" && pwd -P)")
+    if [[ ! -f $run/test-$name/summary.json ]]; then
+        "$python" "$here/$script" --out-dir "$run" --test-data "$DATA"
+    fi
+    scored+=("$run/test-$name")
+}
+
+# On a CPU the first two precisions are the same.
+measure_speed() {
+    local precision flags
+    for precision in float32 default mixed; do
+        say "speed: precision $precision"
+        flags=(--benchmark both --limit "${LIMIT:-50000}" --out-dir "$RUNS/speed-$precision/x")
+        unset JAX_DEFAULT_MATMUL_PRECISION NVIDIA_TF32_OVERRIDE
+        case $precision in
+            float32)
+                export JAX_DEFAULT_MATMUL_PRECISION=float32
+                export NVIDIA_TF32_OVERRIDE=0
+                ;;
+            mixed)
+                flags+=(--mixed-precision)
+                ;;
+        esac
+        # shellcheck disable=SC2086             # words with spaces between
+        "$python" "$here/test_superq.py" "${flags[@]}" $DANQ_FLAGS
+    done
+    say "the next step up: bash run_all.sh"
+}
+
+main "$@"

@@ -2842,6 +2842,29 @@ def test_labels_of_simulated_data_follow_from_their_sequences():
         assert rise > np.corrcoef(best, other)[0, 1] + 0.1
 
 
+def test_half_of_the_planted_motifs_are_among_a_hundred_others():
+    """Factors 0 and 2 bind a motif each, 4 a pair: four of eight."""
+    for name in ("demo", "again"):
+        danq.main(f"--make-demo-data {name} --limit 8".split())
+    text = Path("demo/motifs.meme").read_text()
+    assert text == Path("again/motifs.meme").read_text()
+    known = danq.read_motifs("demo/motifs.meme")
+    assert len(known) == 104
+    assert all(name.startswith("SIMULATED_") for name in known)
+    planted = danq.random_motifs(np.random.default_rng(1337))
+    # Pseudocounts move a probability a little.
+    found = {
+        (factor, name)
+        for factor, motif in enumerate(planted)
+        for name, P in known.items()
+        if np.abs(P - motif).max() < 0.05
+    }
+    assert sorted(which for which, _ in found) == [0, 4, 8, 9]
+    assert len({name for _, name in found}) == 4
+    numbers = [int(name.removeprefix("SIMULATED_")) for _, name in found]
+    assert max(numbers) > 20, "they do not stand first"
+
+
 def best_match(X, motif):
     """The highest log-likelihood of a motif (width, 4) in X, on either strand."""
     width = len(motif)
@@ -4114,6 +4137,43 @@ def test_a_file_system_without_locks_is_warned_of(capsys, monkeypatch):
         assert "folder cannot be locked (Function not" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("fault", [None, errno.ENOTSUP, errno.ENOSYS])
+def test_a_disk_that_cannot_be_reserved_is_warned_of_once(capsys, monkeypatch, fault):
+    """None: a Mac, which has no such call."""
+
+    def posix_fallocate(*_):
+        raise OSError(fault, os.strerror(fault))
+
+    if fault:
+        monkeypatch.setattr(os, "posix_fallocate", posix_fallocate)
+    else:
+        monkeypatch.delattr(os, "posix_fallocate")
+    danq.warn_of_no_reserve.cache_clear()
+    write_data()
+    split = danq.load_split(".", "train", "packed")
+    with superq.new_hdf5(Path("a.h5"), 10_000) as file:
+        file["Z"] = [1, 2]
+    assert capsys.readouterr().out.count("warning: disk cannot be reserved here") == 1
+    assert len(split) == 60
+    fault = errno.ENOSPC
+    monkeypatch.setattr(os, "posix_fallocate", posix_fallocate, raising=False)
+    with pytest.raises(OSError, match="No space"):
+        danq.claim("full", 10)
+
+
+def test_a_mac_counts_bytes_and_leaves_its_gpu_alone(monkeypatch):
+    import tensorflow
+
+    here = danq.peak_memory()
+    hidden = mock.Mock()
+    monkeypatch.setattr(tensorflow.config, "set_visible_devices", hidden)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert danq.peak_memory() == pytest.approx(here / 1024, abs=0.05)
+    danq.command_line(lambda: None)
+    hidden.assert_called_once_with([], "GPU")
+
+
 def test_too_little_memory_is_no_damage(capsys, monkeypatch):
     def loadmat(*args, **options):
         raise MemoryError("Unable to allocate 9 GiB")
@@ -4332,32 +4392,127 @@ def test_output_names_are_heeded(runs, capsys):
     check_one_line(capsys, says, danq.main, predict_flags(runs, "--limit", "5"))
 
 
+def executable(path, text):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text)
+    Path(path).chmod(0o755)
+
+
 def fake_environment():
-    """A python that writes down how it is called; --paper ends with a fault."""
-    Path("requirements.txt").write_text("nothing")
-    Path(".venv/bin").mkdir(parents=True)
-    Path(".venv/installed.txt").write_text("nothing")
-    Path(".venv/bin/python").write_text(
-        '#!/bin/bash\nprintf "%s\\n" "$*" >> calls\n'
-        'case "$*" in *--paper*) exit 2;; esac\n'
-        'while (( $# )); do if [[ $1 == --out-dir ]]; then mkdir -p "$2"; '
-        'touch "$2/summary.json"; fi; shift; done\n'
-    )
-    Path(".venv/bin/python").chmod(0o755)
+    """A python that writes down how it is called; --paper ends with a fault.
+
+    It finishes runs, makes demo data and measures speed without doing anything.
+    """
+    shutil.copy(HERE / "run_all.sh", ".")
+    Path("requirements.txt").write_text("tensorflow==2\n# jax==1\n")
+    Path(".real").mkdir()
+    track = "TF\tone\tgroup/peaks\tcommit\ta.bed\n"
+    Path(".real/tracks.tsv").write_text(f"the head\n{track}")
+    executable(".venv/bin/python", FAKE_PYTHON)
+    # One with CUDA will do on a CPU, too.
+    Path(".venv/installed.txt").write_text("tensorflow[and-cuda]==2\n# jax==1\n")
+
+
+FAKE_PYTHON = f"""#!/bin/bash
+[[ $1 == - ]] && exec {shlex.quote(sys.executable)} "$@"
+printf "%s\\n" "$*" >> calls
+case "$*" in
+    *danq.devices*) echo "${{DEVICE:-cpu:0}}" ;;
+    *--paper*) exit 2 ;;
+    *--benchmark*)
+        mkdir -p runs
+        echo '{{"rows": {{"training, batches of 9": {{"rate": 1000}}}}}}' \\
+            > runs/benchmark-$3.json
+        exit ;;
+esac
+while (( $# )); do
+    case $1 in
+        --out-dir)
+            mkdir -p "$2"
+            echo '{{"model": "M", "seconds": {{"train": 1}}, "peak_memory_gb": 1}}' \\
+                > "$2/summary.json" ;;
+        --make-demo-data) mkdir -p "$2"; echo MOTIF > "$2/motifs.meme" ;;
+        --make-data) mkdir -p "$2" ;;
+    esac
+    shift
+done
+"""
+
+# What a Mac's tools refuse, as patterns of the shell.
+REFUSED = {
+    "stat": "*",
+    "realpath": "*",
+    "nproc": "*",
+    "timeout": "*",
+    "find": "*' -printf '*|*' -quit '*",
+    "date": "*' -d '*|*%N*",
+    "readlink": "*' -f '*",
+    "sed": "*' -i '*|*' -z '*|*' --'*",
+    "grep": "*' -P '*|*' -oP '*|*' --'*",
+    "mktemp": "*' --'*",
+    "head": "*' -n -'*",
+    "tail": "*' --'*",
+    "xargs": "*' -r '*",
+}
 
 
 def run_all(*flags, **settings):
-    usual = {"CPU": "1", "KERAS_BACKEND": "tensorflow"}
-    return subprocess.run(
+    """run_all.sh with a Mac's tools, and before them those in bin/."""
+    for name, pattern in REFUSED.items():
+        executable(
+            f"mac/{name}",
+            f'#!/bin/sh\ncase " $* " in {pattern}) '
+            f'echo "{name} $*" >> {shlex.quote(str(Path.cwd()))}/refused; exit 1;; '
+            f'esac\nexec {shutil.which(name)} "$@"\n',
+        )
+    path = f"{Path.cwd()}/bin:{Path.cwd()}/mac:{os.environ['PATH']}"
+    usual = {"CPU": "1", "KERAS_BACKEND": "tensorflow", "PATH": path}
+    usual["BASH_COMPAT"] = "3.2"
+    run = subprocess.run(
         ["bash", "run_all.sh", *flags],
         capture_output=True,
         text=True,
         env=os.environ | usual | settings,
     )
+    assert not Path("refused").exists(), Path("refused").read_text()
+    return run
+
+
+def calls(*words):
+    """The lines in which the python of fake_environment was called with these words."""
+    if not Path("calls").exists():
+        return []
+    lines = Path("calls").read_text().splitlines()
+    return [line for line in lines if all(word in line for word in words)]
+
+
+def stages():
+    """{run: its flags} of the calls with data, in their order."""
+    found = {}
+    for line in calls("--data-dir"):
+        words = line.split()
+        out_dir = words[words.index("--out-dir") + 1]
+        found[Path(out_dir).name] = line
+    return found
+
+
+def check_refusal(run, says):
+    """One line on stderr, exit code 2."""
+    assert run.returncode == 2, run
+    assert run.stderr.count("\n") == 1, run.stderr
+    assert says in run.stderr
+
+
+def gpu(name="GPU 0: one"):
+    executable("bin/nvidia-smi", f"#!/bin/sh\necho {name}\n")
+    return {"CPU": "", "DEVICE": "gpu:0"}
+
+
+NOWHERE = {"DEEPSEA_URL": "file:///no", "TRACKS_URL": "file:///no"}
+NOWHERE |= {"GENOME_URL": "file:///no", "JASPAR_URL": "file:///no"}
 
 
 def test_run_all_goes_on_after_a_fault_and_prints_commands_that_work(tmp_path):
-    shutil.copy(HERE / "run_all.sh", ".")
     fake_environment()
     Path("data").mkdir()
     settings = {
@@ -4369,12 +4524,12 @@ def test_run_all_goes_on_after_a_fault_and_prints_commands_that_work(tmp_path):
     }
     run = run_all(**settings)
     assert run.returncode == 0, run.stderr
-    calls = Path("calls").read_text().splitlines()
-    for features in ("kmer", "untrained", "pca"):
-        call = next(call for call in calls if f"--features {features}" in call)
-        assert call.endswith("--forest-trees 500 --forest-leaf=30")
+    for features in ("kmer", "gc", "untrained", "pca"):
+        (call,) = calls(f"--features {features}")
+        assert "--forest-trees 500 --forest-leaf=30" in call
+        assert "--epochs" not in call
     assert "without a result (see above): my runs/superq-paper" in run.stdout
-    compared = next(call for call in calls if "--compare" in call)
+    (compared,) = calls("--compare")
     assert "my runs/superq-paper" in compared
     predict = next(line for line in run.stdout.splitlines() if "--predict" in line)
     words = shlex.split(predict.removeprefix("|"))
@@ -4383,9 +4538,8 @@ def test_run_all_goes_on_after_a_fault_and_prints_commands_that_work(tmp_path):
 
 def test_real_data_are_fetched_and_made(tmp_path):
     """From file:// in place of the network, with a python that makes no data."""
-    shutil.copy(HERE / "run_all.sh", ".")
-    shutil.copytree(HERE / ".real", ".real")
     fake_environment()
+    shutil.copy(HERE / ".real/tracks.tsv", ".real")
     table = Path(".real/tracks.tsv").read_text().splitlines()[1:]
     assert len(table) == 177
     zipped = []
@@ -4400,15 +4554,15 @@ def test_real_data_are_fetched_and_made(tmp_path):
             zipped.append(peaks)
     Path("20.fa.gz").write_bytes(gzip.compress(b">20\nACGT\n"))
     here = Path.cwd().as_uri()
-    settings = {"TRACKS_URL": f"{here}/peaks/", "GENOME_URL": f"{here}/20.fa.gz"}
+    settings = NOWHERE | {
+        "TRACKS_URL": f"{here}/peaks/",
+        "GENOME_URL": f"{here}/20.fa.gz",
+    }
 
     whole = zipped[0].read_bytes()
     zipped[0].write_bytes(whole[:-4])
-    run = run_all("--real", **settings)
-    assert run.returncode == 2
     says = f"{zipped[0].name} cannot be fetched: put it by hand at {Path.cwd()}/real/"
-    assert says in run.stderr
-    assert run.stderr.count("\n") == 1
+    check_refusal(run_all("--real", **settings), says)
 
     zipped[0].write_bytes(whole)
     run = run_all("--real", LIMIT="2000", **settings)
@@ -4419,11 +4573,302 @@ def test_real_data_are_fetched_and_made(tmp_path):
         assay, name, file = line.split("\t")
         assert original.startswith(f"{assay}\t{name}\t")
         assert Path("real", file).is_file()
-    calls = Path("calls").read_text().splitlines()
-    (made_data,) = [call for call in calls if "--make-data" in call]
+    (made_data,) = calls("--make-data")
     assert "--valid chr20:50000000-54000000 --test chr20:54000000-" in made_data
-    trained = [call for call in calls if "--data-dir real/data" in call]
-    assert any("/danq-real-limit2000" in call for call in trained)
+    assert calls("--data-dir real/data", "/danq-real-limit2000")
+
+
+FIRST_OF_CHAIN = ["danq", "danq-motifs", "superq", "superq-random", "superq-no-labels"]
+OTHERS_OF_CHAIN = ["motifs", "kmer", "gc", "untrained", "pca", "superq-paper"]
+
+
+def test_run_all_without_data_or_gpu_is_the_demo():
+    fake_environment()
+    for flags, settings in (([], {}), (["--demo"], gpu())):
+        run = run_all(*flags, **settings)
+        assert run.returncode == 0, run.stderr
+        first, rest = run.stdout.split("\n== ", 2)[1:]
+        assert "SIMULATED" in first
+        assert run.stdout.index("the next step up") < run.stdout.index("sh --real")
+        assert [name.removesuffix("-demo") for name in stages()] == [
+            *FIRST_OF_CHAIN,
+            *OTHERS_OF_CHAIN,
+        ]
+        (made,) = calls("--make-demo-data")
+        assert made.endswith("--make-demo-data runs/demo-data")
+        for name in ("danq-motifs-demo", "superq-demo"):
+            call = stages()[name]
+            assert "--motif-start runs/demo-data/motifs.meme" in call
+            # The last of several is taken; there are 104 motifs.
+            assert call.rindex("--filters 136") == call.rindex("--filters")
+        assert "--lstm-units" not in stages()["superq-paper-demo"], (
+            "a narrow one is tame"
+        )
+        Path("calls").unlink()
+        shutil.rmtree("runs")
+
+
+def test_run_all_starts_networks_from_motifs_where_there_are_some():
+    """MOTIFS, else JASPAR's for real DNA; what began without goes on without."""
+    fake_environment()
+    Path("data").mkdir()
+    Path("data/train.mat").touch()
+    Path("known.txt").write_text("MOTIF one\n")
+    Path("page.html").write_text("<html>not here</html>")
+    settings = NOWHERE | {"JASPAR_URL": Path("page.html").absolute().as_uri()}
+    run = run_all(RUNS="without", **settings)
+    assert run.returncode == 0, run.stderr
+    assert "All filters start at random" in run.stdout
+    assert not Path("jaspar.meme").exists()
+    assert not calls("--motif-")
+    assert list(stages())[:3] == ["danq", "danq-ours", "superq"]
+    assert "--recipe 2016" in stages()["danq"]
+    assert "--recipe ours" in stages()["danq-ours"]
+
+    Path("calls").unlink()
+    Path("without/superq/args.json").write_text('{\n "motif_start": null\n}')
+    settings["JASPAR_URL"] = Path("known.txt").absolute().as_uri()
+    run_all(RUNS="without", **settings)
+    assert not calls("--motif-")
+    Path("calls").unlink()
+    run_all(RUNS="with", **settings)
+    assert Path("jaspar.meme").read_text() == "MOTIF one\n"
+    assert list(stages()) == [*FIRST_OF_CHAIN, *OTHERS_OF_CHAIN]
+    assert "--recipe ours" in stages()["danq-motifs"]
+    assert "--motif-start jaspar.meme" in stages()["danq-motifs"]
+    assert "--motif-start jaspar.meme" in stages()["superq"]
+    assert "motif" not in stages()["superq-random"]
+    assert "--motif-file jaspar.meme" in stages()["motifs"]
+
+    Path("calls").unlink()
+    run_all(DATA="data", **settings)
+    assert not calls("--motif-"), "not everybody's data are a vertebrate's"
+    run_all(DATA="data", MOTIFS="known.txt", **settings)
+    assert "--motif-start known.txt" in stages()["superq"]
+    check_refusal(run_all(MOTIFS="page.html"), "MOTIFS=page.html is no file of motifs")
+
+
+def test_run_all_curve_has_every_method_at_every_size():
+    fake_environment()
+    Path("known.meme").write_text("MOTIF one\n")
+    Path("real").mkdir()
+    Path("mine").symlink_to("real")
+    settings = {"SIZES": "500 all", "SEEDS": "1 2", "DANQ_SEEDS": "3"}
+    run = run_all("--curve", DATA="mine", MOTIFS="known.meme", **settings)
+    assert run.returncode == 0, run.stderr
+    names = ["superq", "superq-random", "superq-no-labels"]
+    names = [f"{name}-seed{seed}" for seed in (1, 2) for name in names]
+    names += ["kmer", "motifs", "danq-seed3", "danq-motifs-seed3"]
+    expected = [f"{name}-windows{n}" for n in ("500", "all") for name in names]
+    assert list(stages()) == expected
+    for name, call in stages().items():
+        assert ("--limit 500" in call) == ("windows500" in name)
+        assert re.findall(r"-seed (\d)", call) == re.findall(r"-seed(\d)", name)
+    assert len(calls("--test-data mine")) == len(expected)
+    assert len(calls("danq.py", "--test-data mine")) == 4
+    (curve,) = calls("--curve")
+    for name in expected:
+        assert f"runs/{name}/test-real" in curve
+
+
+def test_run_all_study_full_and_speed():
+    fake_environment()
+    run = run_all("--study", EPOCHS="3")
+    assert run.returncode == 0, run.stderr
+    assert len(stages()) == 13
+    for name, call in stages().items():
+        assert name.endswith("-demo-limit2000-epochs3")
+        assert "--limit 2000" in call
+        # The last of several is taken.
+        assert call.rindex("--epochs 3") == call.rindex("--epochs")
+
+    Path("calls").unlink()
+    run = run_all("--full", LIMIT="40")
+    assert run.returncode == 0, run.stderr
+    assert calls("--make-demo-data runs/full-40-data --limit 40")
+    names = ["danq-epochs1", "superq-epochs1", "superq-no-labels-epochs1"]
+    assert list(stages()) == [*names, "kmer-epochs1"]
+    assert run.stdout.count("M: train 1 s; 1 GB at most") == 4
+
+    run = run_all("--speed", LIMIT="7")
+    assert run.returncode == 0, run.stderr
+    assert len(calls("--benchmark both --limit 7")) == 3
+    assert len(calls("--benchmark both", "--mixed-precision")) == 1
+
+
+def test_run_all_with_a_gpu_reproduces_the_paper():
+    """The bundle from file://; then what is done where it cannot be had."""
+    fake_environment()
+    settings = gpu() | NOWHERE
+    run = run_all("--deepsea", **settings)
+    assert run.returncode == 2
+    assert "the DeepSEA bundle cannot be had" in run.stderr.splitlines()[-1]
+    shutil.rmtree("runs")
+
+    run = run_all(**settings)
+    assert run.returncode == 0, run.stderr
+    first = run.stdout.split("\n== ")[1]
+    for said in ("the DeepSEA bundle, 4 GB", "70 GB of disk", "run_all.sh --demo"):
+        assert said in first
+    # 4.4 million sequences at 1,000 a second.
+    for script in ("danq.py", "superq.py"):
+        assert f"{script}: 1,000 sequences a second, 1.2 hours an epoch" in run.stdout
+    assert "danq-demo" in stages(), "the last thing left"
+
+    Path("peaks").mkdir()
+    Path("peaks/group/peaks").mkdir(parents=True)
+    Path("peaks/group/peaks/a.bed").write_text("chr20\t0\t9\n")
+    Path("chr20.fa.gz").write_bytes(gzip.compress(b">chr20\nACGT\n"))
+    settings["TRACKS_URL"] = Path("peaks").absolute().as_uri()
+    settings["GENOME_URL"] = Path("chr20.fa.gz").absolute().as_uri()
+    Path("calls").unlink()
+    run = run_all(**settings)
+    assert run.returncode == 0, run.stderr
+    assert "danq-real" in stages()
+    assert "danq-demo" not in stages()
+
+    Path("bundle").mkdir()
+    for split in danq.SPLITS:
+        Path(f"bundle/{split}.mat").write_text(split)
+    shutil.make_archive("bundle", "gztar", ".", "bundle")
+    bundle = Path("bundle.tar.gz").absolute()
+    settings["DEEPSEA_URL"] = f"file:///no {bundle.as_uri()}"
+    run = run_all(**settings)
+    assert run.returncode == 0, run.stderr
+    assert sorted(os.listdir("data")) == ["test.mat", "train.mat", "valid.mat"]
+    assert not Path("data.part").exists()
+    assert "--data-dir data " in stages()["danq"]
+
+
+def test_a_download_goes_on_where_it_stopped_or_begins_anew():
+    """A part of the bundle; one of another file; a whole one that a kill left."""
+    fake_environment()
+    Path("bundle").mkdir()
+    for split in danq.SPLITS:
+        Path(f"bundle/{split}.mat").write_bytes(random_words(1, 500).tobytes())
+    shutil.make_archive("bundle", "gztar", ".", "bundle")
+    whole = Path("bundle.tar.gz").read_bytes()
+    executable(
+        "bin/curl",
+        f"#!/bin/sh\ncat data.part/*.part 2>/dev/null | wc -c >> had\n"
+        f'exec {shutil.which("curl")} "$@"\n',
+    )
+    Path("jaspar.meme").write_text("MOTIF one\n")
+    settings = gpu() | {"DEEPSEA_URL": Path("bundle.tar.gz").absolute().as_uri()}
+    for part, sizes in (
+        (whole[:100], ["100"]),
+        (b"x" * 100, ["100", "0"]),
+        (b"x" * 100_000, ["100000", "0"]),
+        (whole, []),
+    ):
+        Path("had").write_text("")
+        Path("data.part").mkdir()
+        Path("data.part/bundle.tar.gz.part").write_bytes(part)
+        run = run_all("--deepsea", **settings)
+        assert run.returncode == 0, run.stderr
+        assert Path("had").read_text().split() == sizes
+        shutil.rmtree("data")
+
+
+def fake_python3(*works):
+    """No python but a python3.12 whose `-m NAME` works for these names alone."""
+    for name in ("python3", "python3.13", "python3.11", "python"):
+        executable(f"bin/{name}", "#!/bin/sh\nexit 1\n")
+    fake = '#!/bin/sh\necho "$*" >> calls\ncase "$*" in\n-c*) exit 0;;\n'
+    for words in works:
+        fake += f'*"{words}"*) mkdir -p .venv/bin; cp fake .venv/bin/python; exit 0;;\n'
+    executable("bin/python3.12", f"{fake}*) exit 1;;\nesac\n")
+    executable("fake", FAKE_PYTHON)
+
+
+def test_run_all_makes_its_environment_without_ensurepip():
+    for works, made_by in (
+        (["-m venv"], "-m venv"),
+        (["--without-pip", "-m pip --python"], "-m pip --python"),
+        (["-m virtualenv"], "-m virtualenv"),
+    ):
+        fake_environment()
+        shutil.rmtree(".venv")
+        fake_python3(*works)
+        run = run_all("--setup")
+        assert run.returncode == 0, run.stderr
+        assert Path(".venv/installed.txt").read_text() == "tensorflow==2\n# jax==1\n"
+        assert calls("-m pip install", "wanted.txt")
+        made = [call for call in calls() if made_by in call and ".venv" in call]
+        assert made
+        for path in (".venv", ".real"):
+            shutil.rmtree(path)
+    fake_environment()
+    shutil.rmtree(".venv")
+    fake_python3()
+    check_refusal(run_all("--setup"), "apt install python3-venv")
+    executable("bin/python3.12", "#!/bin/sh\nexit 1\n")
+    check_refusal(run_all("--setup"), "needs Python 3.11, 3.12 or 3.13")
+    assert not Path(".venv").exists()
+
+
+def test_an_environment_for_a_gpu_is_made_where_none_is():
+    fake_environment()
+    fake_python3("-m venv")
+    run = run_all("--setup", GPU="1", CPU="", KERAS_BACKEND="jax")
+    assert run.returncode == 0, run.stderr
+    stamp = Path(".venv/installed.txt").read_text()
+    assert stamp == "tensorflow[and-cuda]==2\njax[cuda12]==1\n"
+    Path("calls").unlink()
+    run = run_all("--setup", KERAS_BACKEND="jax")
+    assert run.returncode == 0, run.stderr
+    assert not calls(), "one with CUDA will do on a CPU, too"
+
+
+def test_a_gpu_that_keras_does_not_see_stops_the_run():
+    fake_environment()
+    assert danq.devices()[0].startswith("cpu"), "what run_all.sh asks for"
+    reason = "echo W more >&2; echo 'no libcudart' >&2"
+    fake = FAKE_PYTHON.replace(
+        "case", f'case "$*" in *tensorflow*) {reason};; esac\ncase', 1
+    )
+    executable(".venv/bin/python", fake)
+    says = "nvidia-smi sees a GPU and Keras none (tensorflow says: no libcudart)"
+    check_refusal(run_all(**gpu() | {"DEVICE": "cpu:0"}), says)
+    assert not stages()
+
+
+def test_a_gpu_that_only_the_libraries_of_pip_show():
+    fake_environment()
+    libraries = Path(".venv/lib/python3.12/site-packages/nvidia/cudnn/lib").absolute()
+    libraries.mkdir(parents=True)
+    fake = FAKE_PYTHON.replace("${DEVICE:-cpu:0}", "$device")
+    with_libraries = f"[[ ${{LD_LIBRARY_PATH:-}} == {libraries}:/mine ]] && device=gpu"
+    fake = fake.replace("case", f"device=cpu\n{with_libraries}\ncase", 1)
+    executable(".venv/bin/python", fake)
+    run = run_all("--demo", **gpu() | {"LD_LIBRARY_PATH": "/mine"})
+    assert run.returncode == 0, run.stderr
+    assert "computes on: gpu" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("system", "says"),
+    [
+        ("MINGW64_NT-10.0 x86_64", "Windows: run this in WSL2"),
+        ("Darwin x86_64", "an Intel Mac"),
+        ("Darwin arm64", None),
+    ],
+)
+def test_run_all_on_other_systems(system, says):
+    """Apple's GPU is left alone."""
+    fake_environment()
+    name, processor = system.split()
+    answer = f"[ $1 = -m ] && echo {processor} || echo {name}"
+    executable("bin/uname", f"#!/bin/sh\n{answer}\n")
+    fake = FAKE_PYTHON.replace("printf", "echo jax $JAX_PLATFORMS >> calls\nprintf", 1)
+    executable(".venv/bin/python", fake)
+    run = run_all("--demo", **gpu())
+    if says:
+        check_refusal(run, says)
+    else:
+        assert run.returncode == 0, run.stderr
+        assert calls("jax cpu")
+        assert not calls("danq.devices"), "there is no GPU to look for"
 
 
 # ---- documents
@@ -4447,6 +4892,12 @@ def test_every_command_of_the_documents_parses():
 
 def test_shell_script_is_sound_and_refuses_bad_settings():
     subprocess.run(["bash", "-n", HERE / "run_all.sh"], check=True)
+    text = (HERE / "run_all.sh").read_text()
+    # A Mac's bash is 3.2, where an empty array is an error under set -u.
+    newer = r"\$\{\w+(,|\^|@)|(declare|local) -[nA]|mapfile|readarray|&>>|\|&|=\(\)"
+    newer += r"|\[-1\]|\[\[ -v|EPOCHSECONDS"
+    assert not re.search(newer, text)
+    assert max(map(len, text.splitlines())) <= 100
     for bad in ("EPOCHS=0", "LIMIT=x", "DATA=/nowhere", "SEEDS=1,2", "--tset"):
         command = (
             ["env", bad, "bash", HERE / "run_all.sh"]
@@ -4457,33 +4908,6 @@ def test_shell_script_is_sound_and_refuses_bad_settings():
         assert run.returncode == 2
         assert run.stderr.count("\n") == 1
         assert bad.split("=")[0] in run.stderr
-
-
-def test_a_gpu_that_keras_does_not_see_stops_the_run():
-    """A copy of the kit, with this environment, where nvidia-smi sees a GPU."""
-    for name in ("run_all.sh", "danq.py", "requirements.txt"):
-        shutil.copy(HERE / name, ".")
-    for path, line in (
-        ("bin/nvidia-smi", "echo GPU 0: one"),
-        (".venv/bin/python", f'exec {shlex.quote(sys.executable)} "$@"'),
-    ):
-        Path(path).parent.mkdir(parents=True)
-        Path(path).write_text(f"#!/bin/sh\n{line}")
-        Path(path).chmod(0o755)
-    wanted = Path("requirements.txt").read_text().strip()
-    Path(".venv/installed.txt").write_text(
-        wanted.replace("tensorflow==", "tensorflow[and-cuda]==")
-    )
-    environment = os.environ | {
-        "PATH": f"bin:{os.environ['PATH']}",
-        "KERAS_BACKEND": "tensorflow",
-        "DATA": ".",
-    }
-    run = subprocess.run(
-        ["bash", "run_all.sh"], capture_output=True, text=True, env=environment
-    )
-    assert run.returncode == 2, run
-    assert "nvidia-smi sees a GPU and Keras none (tensorflow says: " in run.stderr
 
 
 # ---- the benchmarks measure what they say
