@@ -1780,7 +1780,6 @@ def command_line(main):
     # Both end the process through every "finally": temporary files are removed.
     signal.signal(signal.SIGINT, stop_by_signal)
     signal.signal(signal.SIGTERM, stop_by_signal)
-    keep_macs_on_the_cpu()
     code = 2
     try:
         return main()
@@ -2190,14 +2189,6 @@ def surroundings(script):
         "machine": [platform.platform(), os.cpu_count()],
         "versions": versions,
     }
-
-
-def keep_macs_on_the_cpu():
-    """Apple's GPU has given wrong LSTMs: where its plug-in is installed, hide it."""
-    if sys.platform == "darwin" and keras.backend.backend() == "tensorflow":
-        import tensorflow
-
-        tensorflow.config.set_visible_devices([], "GPU")
 
 
 def devices():

@@ -2014,7 +2014,7 @@ def test_superq_answers_mutations_with_forest_and_label_output(runs, capsys, nam
     superq.main(f"--mutate x.fa --out-dir {out} --span 1 --effect both".split())
     _, rows = read_predictions("mutations.tsv")
     found = np.array(rows[0][4::2], float)
-    P = danq.both_strands(superq.trained_scores(out), X)[0]
+    P = danq.both_strands(superq.trained_scores(out, "forest")[0], X, True)[0]
     alone = name == "more"
     if not alone:
         model = danq.load_model(out)
