@@ -383,6 +383,13 @@ def test_published_sizes():
     assert model.get_layer("motif_grammar").output.shape == (None, 75, 640)
     assert model.get_layer("dense").input.shape == (None, 48_000)
     assert superq.build_paper().count_params() == 27_679_060
+    # DanQ-JASPAR: 1,024 filters of 30 bases, 64 steps into its BLSTM.
+    args = danq.parse_args(["--jaspar", "x.meme"])
+    sizes = (args.filters, args.lstm_units, danq.JASPAR_WIDTH, danq.JASPAR_POOL)
+    assert sizes == (1024, 512, 30, 15)
+    args.dtype = None
+    model = danq.compile_danq(args, 919, 100).layers[-1]
+    assert model.count_params() == 67_892_175
 
 
 def lstm_oracle(x, kernel, recurrent, bias):
@@ -458,6 +465,23 @@ def test_danq_trains_with_the_papers_optimizer_and_dropout():
     assert dropouts(network) == [0.2, 0.5]
     assert network.get_layer("labels").activation.__name__ == "sigmoid"
     assert network.get_layer("dense").activation.__name__ == "relu"
+
+
+def test_our_recipe_trains_danq_with_adam_up_and_down_a_cosine():
+    """1,000 sequences in batches of 100, 5 epochs: 50 steps, of which 2 warm up."""
+    args = danq.parse_args(["--recipe", "ours", "--filters", "4", "--lstm-units", "0"])
+    assert (args.epochs, args.patience) == (5, 5)
+    optimizer = danq.compile_danq(args, 3, 1000).optimizer
+    assert type(optimizer).__name__ == "Adam"
+    assert optimizer.clipnorm == 1
+    middle = (1e-3 + 2e-5) / 2
+    by_step = {0: 2.5e-5, 2: 1e-3, 26: middle, 50: 2e-5}
+    for step, rate in by_step.items():
+        assert rate_at(optimizer, step) == pytest.approx(rate, rel=1e-3), step
+    paper = danq.parse_args([])
+    assert (paper.epochs, paper.patience, paper.filters) == (60, 5, 320)
+    given = danq.parse_args("--recipe ours --epochs 9 --patience 2".split())
+    assert (given.epochs, given.patience) == (9, 2)
 
 
 def test_dropout_acts_in_training_alone():
@@ -760,16 +784,45 @@ def test_metrics_are_those_of_predict_on_the_test_windows(learned, name):
 
 
 def test_the_label_outputs_score_by_hand(learned):
-    """What the autoencoder itself answers, the mean of both strands."""
+    """And those of the forest, and of their mean; each on both strands by hand."""
     X, Y = learned_windows("test")
     model = danq.load_model(learned["superq"])
     both = (X, danq.reverse_complement(X))
     P = sum(model.predict(strand, verbose=0)["labels"] for strand in both) / 2
     answers = read_json(learned["superq"] / "summary.json")["answers"]
-    reported = answers["label output"]
+    forest = superq.load_forest(learned["superq"] / "forest.npz")
+    with h5py.File(learned["superq"] / "encodings.h5") as file:
+        from_forest = superq.predict_forest(forest, file["test/Z"][:])
+    mean = (P + from_forest) / 2
     for key, score in (("auroc", roc_auc_score), ("auprc", average_precision_score)):
-        by_hand = np.mean([score(Y[:, k], P[:, k]) for k in range(Y.shape[1])])
-        assert reported[key] == pytest.approx(by_hand, abs=0.003)
+        for answer, scores in (
+            ("label output", P),
+            ("forest", from_forest),
+            ("mean", mean),
+        ):
+            own = [score(Y[:, k], scores[:, k]) for k in range(Y.shape[1])]
+            assert answers[answer][key] == pytest.approx(np.mean(own), abs=0.003)
+
+
+def test_the_answer_is_the_mean_where_validation_ranks_it_higher(learned):
+    """By AUPRC, whatever AUROC says; metrics.csv is of the answer."""
+    forest = {"auroc": 0.9, "auprc": 0.3}
+    for auprc, answer in ((0.31, "mean"), (0.29, "forest"), (0.3, "forest")):
+        scores = {"forest": forest, "mean": {"auroc": 0.5, "auprc": auprc}}
+        assert superq.choose_answer(scores) == answer
+    assert superq.choose_answer({"forest": forest}) == "forest"
+    summary = read_json(learned["superq"] / "summary.json")
+    assert summary["answer"] == superq.choose_answer(summary["validation"])
+    own = summary["answers"][summary["answer"]]
+    assert own["auroc"] == pytest.approx(summary["means"]["all"]["auroc"])
+
+
+def test_what_is_strand_blind_is_asked_on_one_strand(runs):
+    for name, blind in (("superq", True), ("kmer", True), ("pca", False)):
+        assert superq.trained_scores(runs[name][0])[1] == blind
+        with h5py.File(runs[name][0] / "encodings.h5") as file:
+            assert len(file["train/Z"]) == (40 if blind else 80)
+    assert not superq.trained_scores(runs["paper"][0])[1]
 
 
 # ---- danq.py and superq.py: the command line
@@ -1224,15 +1277,21 @@ def test_bad_data_give_one_clear_line(capsys, monkeypatch, spoil, says):
 
 
 def test_unusual_data_run_to_the_end():
-    """One label, odd rows, a single test row, rows of N alone, links."""
+    """One label, odd rows, a single test row, rows of N alone, links; no digits."""
     X, Y = random_data(31, K=1)
     X[3:6] = 0
     Path("data").mkdir()
     for split, n in (("train", 31), ("valid", 7), ("test", 1)):
         write_hdf5(split, X[:n], Y[:n])
         Path(f"data/{split}.mat").symlink_to(f"../{split}.mat")
-    superq.main([*SMALL, *FOREST, "--epochs", "1", "--no-lstm"])
+    flags = [*SMALL, *FOREST, "--epochs", "1", "--no-lstm", "--digits", "none"]
+    superq.main(flags)
     summary = read_json("runs/superq/summary.json")
+    assert summary["model"] == "SuperQ, digits none, no BLSTM"
+    assert "reconstruction" not in summary
+    with h5py.File("runs/superq/encodings.h5") as file:
+        assert file["train/Z"].shape[1] == 250
+    assert np.load("runs/superq/forest.npz")["feature"].min() == 0
     assert (summary["labels"], summary["test_windows"], summary["labels_scored"]) == (
         1,
         1,
@@ -3389,25 +3448,51 @@ def test_occupancies_are_sums_over_places_and_strands():
             assert answer == pytest.approx(np.log(total), abs=1e-4)
 
 
+def features_of(name):
+    """The encodings of a yardstick's training windows, and these as letters."""
+    with h5py.File(f"runs/{name}/encodings.h5") as file:
+        Z = file["train/Z"][:].astype(float)
+    X = danq.onehot(danq.load_split(".", "train", "runs/packed").X[: len(Z)])
+    return Z, [letters_of(x) for x in X]
+
+
 def test_known_motifs_and_gc_content_go_into_the_same_forest(capsys):
     write_data()
     Path("m.meme").write_text(MEME)
     flags = [*FOREST, "--data-dir", ".", "--batch-size", "20", "--features"]
-    superq.main([*flags, "motifs", "--motif-file", "m.meme"])
-    superq.main([*flags, "gc"])
-    with h5py.File("runs/motifs/encodings.h5") as file:
-        assert file["train/Z"].shape == (30, 146 + 2), "windows, on one strand"
-    with h5py.File("runs/gc/encodings.h5") as file:
-        counts = file["train/Z"][:].astype(float) ** 2
-        X = danq.onehot(danq.load_split(".", "train", "runs/packed").X[:30])
-    one_base = X[X.sum(-1).min(1) == 1]  # rows without an N
-    GC = one_base[..., 1:3].sum((1, 2))
-    np.testing.assert_allclose(counts[X.sum(-1).min(1) == 1][:, 1], GC, rtol=0.01)
+    for name in ("motifs", "chosen"):
+        superq.main([*flags, name, "--motif-file", "m.meme"])
+        Z, _ = features_of(name)
+        assert Z.shape == (30, 146 + 2), "windows, on one strand"
+    for name in ("gc", "cpg"):
+        superq.main([*flags, name])
+        Z, texts = features_of(name)
+        by_hand = [text.count("CG") for text in texts]
+        if name == "gc":
+            by_hand = [text.count("G") + text.count("C") for text in texts]
+        # Square roots of counts; C and G are the last of two pairs, CG stands on both
+        # strands.
+        both = 1 if name == "gc" else 2
+        np.testing.assert_allclose(Z[:, -1] ** 2, both * np.array(by_hand), rtol=0.01)
     superq.main("--compare runs/gc runs/motifs --output c.md".split())
     models = [row[:2] for row in table_rows("c.md")]
-    assert ["known motifs + k-mers -> forest", "GC content -> forest"] in models
-    says = "--features motifs and --motif-file FILE need each other"
+    assert ["GC content -> forest", "known motifs + k-mers -> forest"] in models
+    says = "--motif-file FILE need each other"
     check_one_line(capsys, says, superq.main, [*flags, "motifs"])
+
+
+def test_of_many_motifs_as_many_are_chosen_as_make_500_numbers(monkeypatch):
+    """146 counts and 354 motifs; here 146 and 3, of 5 of which two are the same."""
+    monkeypatch.setattr(superq, "CODE", 149)
+    words = random_words(5)
+    words[4] = words[3]
+    matrices = {f"{k}": 0.9 * word + 0.025 for k, word in enumerate(words)}
+    monkeypatch.setattr(danq, "read_motifs", lambda path: matrices)
+    split = split_of(*random_data(60))
+    chosen = superq.choose_motifs("m.meme", split)
+    assert len(chosen) == 3
+    both = [matrix is matrices["3"] or matrix is matrices["4"] for matrix in chosen]
+    assert sum(both) <= 1
 
 
 def test_a_filter_is_the_log_odds_of_a_motif_or_of_its_best_part():
@@ -3461,6 +3546,72 @@ def test_superq_starts_from_known_motifs(runs, capsys):
     ):
         other = ["--out-dir", f"other{len(more[1])}"]
         check_one_line(capsys, says, superq.main, [*flags, *more, *other])
+
+
+def scan_of(n, width):
+    scan = keras.layers.Conv1D(n, width, activation="relu")
+    scan.build((None, 1000, 4))
+    return scan
+
+
+def test_filters_that_start_as_motifs_answer_in_the_share_of_places_asked_for():
+    words = random_words(4)
+    motifs = {f"{k}": 0.9 * word + 0.025 for k, word in enumerate(words)}
+    split = split_of(*random_data(60))
+    scan = scan_of(6, 26)
+    before = scan.get_weights()
+    danq.start_from_motifs(scan, motifs, split, n=4, scale=0.25, share=0.05)
+    kernel, bias = scan.get_weights()
+    highest = [kernel[..., i].max() for i in range(4)]
+    np.testing.assert_allclose(highest, 0.25 * np.log(0.925 * 4), rtol=1e-5)
+    X = danq.onehot(split.X[: split.windows])
+    # The places that DanQ's filters see in the middle 300 bases: 275.
+    answers = scan(X[:, 350:650].astype(np.float32)).numpy()
+    np.testing.assert_allclose((answers[..., :4] > 0).mean((0, 1)), 0.05, atol=0.01)
+    np.testing.assert_array_equal(kernel[..., 4:], before[0][..., 4:])
+    np.testing.assert_array_equal(bias[4:], before[1][4:])
+
+
+def test_the_filters_of_danq_jaspar_start_as_probabilities_less_a_quarter(capsys):
+    """Somewhere in the filter; a motif that is wider by its best part."""
+    words = random_words(3, length=8)
+    motifs = {f"{k}": 0.9 * word + 0.025 for k, word in enumerate(words)}
+    motifs["wide"] = np.concatenate([np.full((9, 4), 0.25), motifs["0"]])
+    scan = scan_of(5, 12)
+    random = scan.get_weights()[0]
+    danq.start_as_jaspar(scan, motifs, seed=1)
+    kernel, bias = scan.get_weights()
+    starts = set()
+    for i, P in enumerate([*motifs.values()][:3]):
+        used = np.flatnonzero(np.abs(kernel[..., i] - random[..., i]).max(1))
+        assert len(used) == 8
+        np.testing.assert_allclose(kernel[used, :, i], P - 0.25, rtol=1e-5)
+        starts.add(used[0])
+    assert len(starts) > 1
+    np.testing.assert_allclose(kernel[..., 3], motifs["wide"][5:] - 0.25, rtol=1e-5)
+    np.testing.assert_array_equal(kernel[..., 4], random[..., 4])
+    assert -1 <= bias.min() < bias.max() <= 0
+    says = "4 motifs do not fit into 3 filters"
+    check_one_line(
+        capsys, says, lambda: danq.start_as_jaspar(scan_of(3, 12), motifs, 1)
+    )
+    says = "--jaspar has a start of its own"
+    flags = "--jaspar a --motif-start b".split()
+    check_one_line(capsys, says, danq.parse_args, flags)
+
+
+def test_danq_starts_from_known_motifs(runs):
+    """On the command line, with our recipe; the run is named after both."""
+    write_data()
+    Path("m.meme").write_text(MEME)
+    flags = [*SMALL, "--lstm-units", "0", "--data-dir", ".", "--epochs", "1"]
+    danq.main([*flags, "--recipe", "ours", "--motif-start", "m.meme"])
+    kernel = danq.load_model("runs/danq").get_layer("motif_scan").get_weights()[0]
+    zeros = (np.abs(kernel).max(1) < 0.01).sum(0)  # positions, of each filter
+    assert (zeros > 10).sum() == 2, "narrow motifs in filters of 26 bases"
+    summary = read_json("runs/danq/summary.json")
+    assert summary["model"] == "DanQ, ours recipe, motif start"
+    assert "m.meme" in read_json("runs/danq/args.json")["settings"]["data_files"]
 
 
 def test_unlabelled_files_are_packed_from_fasta_and_mat():
