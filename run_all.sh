@@ -7,7 +7,7 @@
 #   bash run_all.sh --deepsea   the full reproduction: 4 GB to fetch, 70 GB of disk, a GPU
 #
 #   bash run_all.sh --curve     scores against the number of training windows, on one test set
-#   bash run_all.sh --study     which change to SuperQ does what: 13 runs on 2,000 windows each
+#   bash run_all.sh --study     which change to SuperQ does what: 16 runs on 2,000 windows each
 #   bash run_all.sh --full      every stage at DeepSEA's size, on 2.2 million SIMULATED windows
 #   bash run_all.sh --speed     speed of training at three batch sizes and three precisions
 #   bash run_all.sh --setup     make .venv and stop; with GPU=1 for a GPU that is elsewhere
@@ -214,7 +214,7 @@ announce() {
             say "--speed: trains both networks at 3 batch sizes and 3 precisions -> $RUNS/speed-*/"
             return
             ;;
-        --study) say "--study: 13 runs of SuperQ, one change each, and one table -> $RUNS/" ;;
+        --study) say "--study: 16 runs of SuperQ, one change each, and one table -> $RUNS/" ;;
         --curve) say "--curve: every method on $SIZES windows, and one table -> $RUNS/" ;;
         --full) say "--full: every stage at DeepSEA's size, on SIMULATED windows -> $RUNS/" ;;
         *) say "the whole chain: DanQ, SuperQ, yardsticks, and one table -> $RUNS/" ;;
@@ -757,8 +757,9 @@ chain() {
     say "the yardsticks: other features into the same forest"
     if [[ $motifs ]]; then
         stage motifs "${forest[@]}" --features motifs --motif-file "$motifs"
+        stage chosen "${forest[@]}" --features chosen --motif-file "$motifs"
     fi
-    for features in kmer gc untrained pca; do
+    for features in kmer gc cpg untrained pca; do
         stage $features "${forest[@]}" --features $features
     done
     say "SuperQ as the paper had it"
@@ -853,7 +854,7 @@ study() {
     local n weight times
     local seed=${SEEDS%% *}
     local ours=("${superq[@]}" --seed "$seed")
-    local old=(superq.py --forest-trees 200 --forest-leaf 60 --limit "$LIMIT" --seed "$seed")
+    local old=(superq.py --limit "$LIMIT" --seed "$seed")
     if [[ $plan == demo ]]; then
         old+=(--filters 32 --lstm-units 16 --epochs 2)
     fi
@@ -871,6 +872,13 @@ study() {
         stage study-weight$weight "${ours[@]}" --label-weight $weight
     done
     stage study-no-lstm "${ours[@]}" --no-lstm
+    # What the digits and their decoder do for the annotation.
+    stage study-digits-random "${ours[@]}" --digits random
+    stage study-digits-none "${ours[@]}" --digits none
+    find_motifs "study-motifs$tag"
+    if [[ $motifs ]]; then
+        stage study-motifs "${ours[@]}" "${known[@]}"
+    fi
     # Unlabelled DNA: once and three times the labelled sequences, which are both strands.
     for times in 1 3; do
         stage study-unlabelled$times "${ours[@]}" --unlabelled "$DATA/train.mat" \
@@ -909,6 +917,7 @@ point_of_curve() {
     stage kmer "${forest[@]}" --features kmer "$@"
     if [[ $motifs ]]; then
         stage motifs "${forest[@]}" --features motifs --motif-file "$motifs" "$@"
+        stage chosen "${forest[@]}" --features chosen --motif-file "$motifs" "$@"
     fi
     for seed in $DANQ_SEEDS; do
         danq_runs "$seed" "-seed$seed" "$@"
