@@ -4827,7 +4827,7 @@ def test_run_all_study_full_and_speed():
     fake_environment()
     run = run_all("--study", EPOCHS="3")
     assert run.returncode == 0, run.stderr
-    assert len(stages()) == 13
+    assert len(stages()) == 16
     for name, call in stages().items():
         assert name.endswith("-demo-limit2000-epochs3")
         assert "--limit 2000" in call
