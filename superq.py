@@ -94,7 +94,7 @@ TOP_RATE = 4e-3
 LAST_RATE = 8e-5
 PAPER_RATE = 0.015  # Nadam's in 2018, where Keras advised .002: it diverges
 LABEL_WEIGHT = 10.0  # of the labels in the autoencoder's loss
-EPOCHS = 3
+EPOCHS = 6
 BATCH = 50
 PATIENCE = 3
 
