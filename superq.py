@@ -175,6 +175,7 @@ def build_autoencoder(
     """
     inputs = keras.Input((LENGTH, 4))
     outputs = {}
+    # What the bottleneck is put together from, the digits first.
     parts = []
     if recipe.digits != "none":
         parts.append(write_digits(inputs, recipe))  # (B, 250) or (B, 500)
@@ -427,6 +428,7 @@ def compile_autoencoder(args, n_labels, n_sequences):
     for output in network.output:
         losses[output] = loss_of(output, recipe)
         weights[output] = args.label_weight if output == "labels" else 1.0
+    # Without digits there is no base to count.
     metrics = {}
     if "bases" in losses:
         metrics["bases"] = [keras.metrics.CategoricalAccuracy(name="acc")]
@@ -922,6 +924,7 @@ def fit_and_score(args, out_dir):
     """Stage 3: forest on training, thresholds on validation, scores on test."""
     started = time.time()
     with open_encodings(out_dir) as (file, about):
+        # The labels as the encodings know them: the data may have moved.
         labels = []
         for column, row in enumerate(file["labels"].asstr()[:]):
             labels.append(danq.Label(column, *row))
@@ -1012,6 +1015,9 @@ def score_encodings(score, group):
     strands = bool(group.attrs["strands"])
     P = danq.strand_mean(score, group["Z"], windows, strands, batch_size=500)
     return P, group["Y"][:windows]
+
+
+# Functions of encodings Z (n, width) -> probabilities (n, K).
 
 
 def forest_answer(forest):
@@ -1564,6 +1570,7 @@ def make_yardstick(args, splits, out_dir):
 def choose_motifs(path, train):
     """As many motifs as make 500 numbers beside the k-mer counts, without labels."""
     matrices = list(danq.read_motifs(path).values())
+    # 500 less the yardstick's 146 counts.
     n = CODE - kmer_network().output_shape[1]  # 354
     chosen = danq.most_telling(danq.occupancies(matrices, train), n)
     print(f"{len(chosen)} of {len(matrices):,} known motifs of {path} are chosen")
@@ -1966,9 +1973,11 @@ def scores_of(runs):
     whole = []
     without = []
     for run in runs:
+        # With all test windows ...
         path = run["folder"] / "metrics.csv"
         rows = danq.read_metrics(run["folder"])
         whole.append(numbers_of(rows, path, "auroc", "auprc"))
+        # ... and with one stretch of them left out.
         path = run["folder"] / "without.npz"
         with danq.file_faults(path, "train again with --restart"):
             without.append(np.load(path)["scores"])
@@ -2012,6 +2021,7 @@ def other_factors(whole, factors):
     whole : (K,);  factors : (K,)
     """
     scored = np.isfinite(whole)
+    # Numbers 0, 1, ... of each label's factor; sums and sizes of each factor.
     _, which = np.unique(factors[scored], return_inverse=True)
     sums = np.bincount(which, whole[scored])
     sizes = np.bincount(which)
@@ -2053,10 +2063,12 @@ def differences(scores, factors, rivals):
     scores : {model: Scores};  factors : (K,);  a difference is model minus rival
     """
     rows = [DIFFERENCES_HEAD]
+    # Rival by rival, so that one question's answers stand together.
     for rival in rivals:
         for model in scores:
             if model == rival:
                 continue
+            # Label by label and stretch by stretch: what both share cancels out.
             difference = scores[model] - scores[rival]
             for column, score in enumerate(("AUROC", "AUPRC")):
                 whole = difference.whole[:, column]
@@ -2077,6 +2089,7 @@ def difference_cells(whole, without, factors):
         so = "these labels only"
     if low <= 0 <= high:
         so = "tie"
+    # A mean may rest on few labels: in how many does the model lead?
     leads = whole[np.isfinite(whole)] > 0
     of_factors = factor_means(whole, factors)
     return [
@@ -2179,6 +2192,7 @@ def draw_curve(models, sizes):
         axis = axes[column]
         lines = {}
         for model, runs in models.items():
+            # Windows, mean, and both ends of its interval.
             points = []
             for windows in sorted(runs):
                 own = scores_of(runs[windows])
