@@ -747,12 +747,14 @@ def fit_forest(
     bar = danq.progress(trees)
     for start in range(0, trees, GROUP):
         n_trees = min(GROUP, trees - start)
+        # Each group of trees has numbers of its own, from the seed alone.
         rng = np.random.default_rng(seed + start)
         rows = slice(None)
         if len(Z) > samples:
             rows = rng.choice(len(Z), samples, replace=False)
         X = read_rows(Z, rows)[:, first:].astype(np.float32)
         T = read_rows(Y, rows).astype(np.float32)
+        # Grown on all labels, a tree needs all rows.
         share = 1.0
         if projections:
             share = SHARE
@@ -788,6 +790,7 @@ def grow(X, T, n_trees, leaf, share, seed):
         n_jobs=-1,
         random_state=seed % 2**32,
     )
+    # scikit-learn would say so in a page.
     if not np.isfinite(X).all():
         raise BadInput(
             "the encodings hold NaN or infinite numbers, as after a training that "
@@ -1079,6 +1082,7 @@ def print_answers(scores, answer):
 def main(argv=None):
     args = parse_args(argv)
     out_dir = Path(args.out_dir)
+    # First what needs no run of its own, then what a finished run does, then a run.
     if args.compare:
         beside = runs_folder(args.compare[0]) / "comparison.md"
         compare(args.compare, args.output or beside)
@@ -1537,6 +1541,7 @@ def make_yardstick(args, splits, out_dir):
     """Stage 1 of a yardstick: its features as a network that is not trained."""
     train = splits["train"]
     started = time.time()
+    # What looks at the data, PCA and chosen, looks at training windows alone.
     if args.features == "kmer":
         model = kmer_network()
     elif args.features == "gc":
@@ -1552,6 +1557,7 @@ def make_yardstick(args, splits, out_dir):
     elif args.features == "pca":
         model = pca_network(train, args.seed)
     else:
+        # The autoencoder's encoder as training would find it.
         keras.utils.set_random_seed(args.seed)
         model = encoder_of(build(args, train.n_labels))
     model.name = args.features
@@ -1798,6 +1804,7 @@ def check_comparable(run, base):
         "strands",
         "base_rate",
     )
+    # Scores on other windows, or after other training data, are another question's.
     for key in keys:
         if run[key] != base[key]:
             raise BadInput(
