@@ -289,21 +289,21 @@ def fit(model, train, valid, args, patience, chance=""):
         network.name += "_SIMULATED"
     callbacks = training_callbacks(args, checkpoint)
 
-    while len(history) < args.epochs:
-        if reason_to_stop(history, patience, checkpoint, args.max_seconds):
-            break
-        with checkpoint.named_when_stopped():
+    with checkpoint.named_when_stopped():
+        while len(history) < args.epochs:
+            if reason_to_stop(history, patience, checkpoint, args.max_seconds):
+                break
             logs = train_epoch(model, train, valid, args, checkpoint, callbacks)
-        row = history_row(history, checkpoint, logs, model)
-        history.append(row)
-        keep_epoch(network, history, out_dir)
-        # step counts the batches before the last one that began.
-        sequences = args.batch_size * (checkpoint.step + 1)
-        print_epoch(row, args.epochs, sequences / row["seconds"], chance)
-        refuse_divergence(history)
-        # The next epoch begins with its first batch.
-        checkpoint.step = 0
-        checkpoint.save(model)
+            row = history_row(history, checkpoint, logs, model)
+            history.append(row)
+            keep_epoch(network, history, out_dir)
+            # step counts the batches before the last one that began.
+            sequences = args.batch_size * (checkpoint.step + 1)
+            print_epoch(row, args.epochs, sequences / row["seconds"], chance)
+            refuse_divergence(history)
+            # The next epoch begins with its first batch.
+            checkpoint.step = 0
+            checkpoint.save(model)
 
     reason = reason_to_stop(history, patience, checkpoint, args.max_seconds)
     if reason:
