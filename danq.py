@@ -1773,10 +1773,17 @@ def stop_by_signal(number, frame):
     raise Stopped(number)
 
 
+def drop_stopped(dropped):
+    """Python reports what it dropped: not a Stopped, as training raises it again."""
+    if not isinstance(dropped.exc_value, Stopped):
+        sys.__unraisablehook__(dropped)
+
+
 def command_line(main):
     """Run main(); a fault gives one line on stderr and exit code 2."""
     sys.stdout.reconfigure(line_buffering=True)  # a log gets lines at once
     Stopped.received = None
+    sys.unraisablehook = drop_stopped
     # Both end the process through every "finally": temporary files are removed.
     signal.signal(signal.SIGINT, stop_by_signal)
     signal.signal(signal.SIGTERM, stop_by_signal)

@@ -444,18 +444,20 @@ deepsea_data() {
 
 # How long would DeepSEA's data take here?
 measure_hours() {
-    local name record
+    local name record log
+    mkdir -p "$RUNS"
     say "how long would it take here? Each network trains for 20 seconds on random DNA"
     for name in danq superq; do
         record=$RUNS/benchmark-$name.json
+        log=$RUNS/benchmark-$name.log
         if [[ ! -f $record ]]; then
             "$python" "$here/test_superq.py" --benchmark $name --limit 250 \
-                --out-dir "$RUNS/$name" >/dev/null || true
+                --out-dir "$RUNS/$name" >"$log" 2>&1 || true
         fi
         if [[ -f $record ]]; then
             print_hours $name "$record"
         else
-            echo "$name.py: not measured, see above"
+            echo "$name.py: not measured, see $log"
         fi
     done
     echo "DanQ trains for 60 epochs at most, and with our recipe for 5; SuperQ for 3, three times."
