@@ -4749,6 +4749,8 @@ def test_run_all_without_data_or_gpu_is_the_demo():
             *FIRST_OF_CHAIN,
             *OTHERS_OF_CHAIN,
         ]
+        (compared,) = calls("--compare")
+        assert "superq-paper" not in compared, "it sees fewer windows"
         (made,) = calls("--make-demo-data")
         assert made.endswith("--make-demo-data runs/demo-data")
         for name in ("danq-motifs-demo", "superq-demo"):
