@@ -1891,9 +1891,9 @@ def comparison_table(groups):
             cells.append(in_brackets(numbers[0], numbers[1:]))
         rows.append([f"published: {name}", *cells, "", "", "", "", ""])
 
-    title = ", ".join(groups)
+    title = "Side by side"
     if base["simulated"]:
-        title = f"SIMULATED data: {title}"
+        title += ", on SIMULATED data"
     strands = "both strands averaged, " if base["strands"] else ""
     return (
         f"# {title}\n\nData {base['data']}: "
