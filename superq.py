@@ -2071,9 +2071,10 @@ def differences(scores, factors, rivals):
     """
     rows = [DIFFERENCES_HEAD]
     # Rival by rival, so that one question's answers stand together.
-    for rival in rivals:
+    for i, rival in enumerate(rivals):
         for model in scores:
-            if model == rival:
+            # Two rivals meet once: the later one against the earlier.
+            if model in rivals[: i + 1]:
                 continue
             # Label by label and stretch by stretch: what both share cancels out.
             difference = scores[model] - scores[rival]
