@@ -1840,10 +1840,13 @@ def group_runs(runs, free):
 
 
 def same_settings(run, other, free):
-    # What may differ is None in both.
-    one = run["settings"] | dict.fromkeys(free)
-    two = other["settings"] | dict.fromkeys(free)
-    return run["model"] == other["model"] and one == two
+    one = run["settings"]
+    two = other["settings"]
+    for key in one.keys() | two.keys():
+        # A flag that an older version did not have is one that is not given: None.
+        if key not in free and one.get(key) != two.get(key):
+            return False
+    return run["model"] == other["model"]
 
 
 def save_side_by_side(table, figures, output, simulated):
