@@ -222,11 +222,11 @@ announce() {
     case $plan in
         demo)
             echo "data: the demo's, which are SIMULATED; 1 GB of disk. Narrow networks."
-            echo "About 10 minutes on two quiet CPU cores, after installation."
+            echo "10 to 20 minutes on two quiet CPU cores, after installation."
             ;;
         real)
             echo "data: real human DNA, 177 tracks of peaks and chr20 of hg19 -> real/"
-            echo "Hours on two CPU cores; LIMIT=2000 EPOCHS=6 before the command: under an hour."
+            echo "Hours on two CPU cores; LIMIT=2000 before the command takes a part."
             ;;
         deepsea)
             if has_data; then
@@ -828,8 +828,8 @@ next_step() {
     fi
     say "the next step up"
     if [[ $plan == demo ]]; then
-        echo "These were SIMULATED data and narrow networks. Real human DNA, in under an hour:"
-        echo "    LIMIT=2000 EPOCHS=6 bash run_all.sh --real"
+        echo "These were SIMULATED data and narrow networks. Real human DNA:"
+        echo "    LIMIT=2000 bash run_all.sh --real"
     elif [[ $plan == full ]]; then
         echo "These were SIMULATED data. DeepSEA's own: bash run_all.sh --deepsea"
     elif [[ $what == --study ]]; then
