@@ -13,7 +13,8 @@
                                              diverges -> runs/superq-paper/
     python superq.py --ablation 3            after three of the five steps that lead
                                              from the 2018 autoencoder to ours (RECIPES)
-    python superq.py --motif-start FILE.meme filters start as known motifs
+    python superq.py --motif-start jaspar.meme
+                                             filters start as known motifs
     python superq.py --features kmer         a yardstick: k-mer counts into the same
                                              forest -> runs/kmer/
     python superq.py --compare runs/danq runs/superq runs/kmer
