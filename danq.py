@@ -1265,7 +1265,8 @@ def read_motifs(path):
     # JASPAR's begin like FASTA: >MA0139.2 CTCF
     is_jaspar = bool(lines) and lines[0][1][0].startswith(">")
     motifs = {}
-    for name, P, n_sites in (read_jaspar if is_jaspar else read_meme)(path, lines):
+    read = read_jaspar if is_jaspar else read_meme
+    for name, P, n_sites in read(path, lines):
         motifs[name] = with_pseudocounts(P, n_sites)
     if not motifs:
         raise BadInput(f"{path} holds no motif in MEME's text format or JASPAR's")
@@ -3885,9 +3886,8 @@ DEEPSEA_REGIONS = {"valid": ["chr7:30508751-35296850"], "test": ["chr8", "chr9"]
 UNKNOWN = 4  # code of N and all letters that mean several bases
 NOT_DNA = 255
 WINDOWS = 4096  # written at a time: 16 MB as one-hot
-V5_BYTES = (
-    2**31 - 1024
-)  # an array's size is written in 31 bits, with its name and shape
+# An array's size is written in 31 bits, with its name and shape.
+V5_BYTES = 2**31 - 1024
 V5_SLAB = 128 << 20  # bytes written at a time
 # Types of MATLAB's v5 format, by its documentation.
 MI_INT8 = 1

@@ -2032,11 +2032,7 @@ def other_factors(whole, factors):
     with all its labels: CTCF in twenty cell lines is one observation of a factor.
     whole : (K,);  factors : (K,)
     """
-    scored = np.isfinite(whole)
-    # Numbers 0, 1, ... of each label's factor; sums and sizes of each factor.
-    _, which = np.unique(factors[scored], return_inverse=True)
-    sums = np.bincount(which, whole[scored])
-    sizes = np.bincount(which)
+    sums, sizes = factor_sums(whole, factors)
     if len(sizes) < 2:  # nothing to draw from
         return -np.inf, np.inf
     drawn = bootstrap(
@@ -2049,6 +2045,14 @@ def other_factors(whole, factors):
     )
     limits = drawn.confidence_interval
     return limits.low, limits.high
+
+
+def factor_sums(whole, factors):
+    """Of each factor the sum over its labels, and their number; NaN counts in none."""
+    scored = np.isfinite(whole)
+    # Numbers 0, 1, ... of each label's factor.
+    _, which = np.unique(factors[scored], return_inverse=True)
+    return np.bincount(which, whole[scored]), np.bincount(which)
 
 
 def mean_of_factors(sums, sizes, axis):
@@ -2104,22 +2108,16 @@ def difference_cells(whole, without, factors):
         so = "tie"
     # A mean may rest on few labels: in how many does the model lead?
     leads = whole[np.isfinite(whole)] > 0
-    of_factors = factor_means(whole, factors)
+    # A factor's sum has the sign of its mean.
+    sums, _ = factor_sums(whole, factors)
     return [
         f"{mean:+.4f}",
         f"{low:+.4f} to {high:+.4f}",
         f"{factors_low:+.4f} to {factors_high:+.4f}",
         f"{leads.sum()} of {len(leads)}",
-        f"{(of_factors > 0).sum()} of {len(of_factors)}",
+        f"{(sums > 0).sum()} of {len(sums)}",
         so,
     ]
-
-
-def factor_means(whole, factors):
-    """The mean over each factor's labels."""
-    scored = np.isfinite(whole)
-    _, which = np.unique(factors[scored], return_inverse=True)
-    return np.bincount(which, whole[scored]) / np.bincount(which)
 
 
 def mean_and_spread(values):
@@ -2201,14 +2199,17 @@ def curve_table(models, sizes):
 def draw_curve(models, sizes):
     """Means over labels against training windows, 95 % on other DNA as bands."""
     figure, axes = danq.subplots(1, 2, figsize=(13, 4.5))
+    # Read once, for both panels: {model: {windows: Scores}}.
+    scores = {}
+    for model, runs in models.items():
+        scores[model] = {windows: scores_of(runs[windows]) for windows in sorted(runs)}
     for column, measure in enumerate(("auroc", "auprc")):
         axis = axes[column]
         lines = {}
-        for model, runs in models.items():
+        for model, sizes_of_model in scores.items():
             # Windows, mean, and both ends of its interval.
             points = []
-            for windows in sorted(runs):
-                own = scores_of(runs[windows])
+            for windows, own in sizes_of_model.items():
                 whole = own.whole[:, column]
                 points.append((windows, *other_dna(whole, own.without[..., column])))
             windows, mean, low, high = zip(*points, strict=True)
