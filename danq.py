@@ -36,7 +36,6 @@ import contextlib
 import csv
 import dataclasses
 import errno
-import fcntl
 import functools
 import gzip
 import hashlib
@@ -47,7 +46,6 @@ import math
 import os
 import platform
 import re
-import resource
 import shlex
 import shutil
 import signal
@@ -58,6 +56,14 @@ import typing
 import zlib
 from array import array as compact_list
 from pathlib import Path
+
+try:
+    # Locks, and the peak of memory: Windows has neither.
+    import fcntl
+    import resource
+except ImportError:
+    print("error: Windows: run this in WSL2 (wsl --install), as Linux", file=sys.stderr)
+    sys.exit(2)
 
 import h5py
 import numpy as np
@@ -3939,16 +3945,19 @@ def make_data(
         raise BadInput(f"{folder} exists already: name a new one for --make-data")
     labels = read_tracks(Path(tracks))
     rule = choose_rule(bins, labels)
+    # The folder gets its name when all of it is written: a stopped command leaves none.
     with new_folder(folder) as temporary:
         print(f"[1/3] genome: {genome}")
         chromosomes = read_genome(genome)
         given = {"valid": valid, "test": test}
         regions = assign_regions(chromosomes, given, genome)
         print(f"[2/3] peaks: {len(labels)} labels of {tracks}")
+        # Sorted by chromosome on disk: one chromosome's peaks are in memory at a time.
         peak_folder = temporary / "peaks"
         left_out = sort_peaks(labels, chromosomes, min_signal, peak_folder)
         for chromosome in chromosomes.values():
             keep_bins(chromosome, labels, rule)
+        # Now that it is known which bins are kept: no split may be empty.
         check_regions(regions, chromosomes)
         total = sum(len(chromosome.kept) for chromosome in chromosomes.values())
         print(f"[3/3] windows: {total:,} x {len(labels)} labels, both strands")

@@ -244,21 +244,114 @@ def learned_windows(split):
     return X[: len(X) // 2], Y[: len(Y) // 2]
 
 
-@pytest.fixture(scope="session")
-def learned(tmp_path_factory):
-    """Folders of runs that learned, and of twins whose labels were shuffled.
+# Runs SuperQ with each list of flags; says on its first stdout which is done.
+IN_ORDER = """
+import contextlib, io, json, sys
+import superq
+for name, flags in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        superq.main(flags)
+    print(json.dumps([name, out.getvalue()]), flush=True)
+"""
 
-    {"danq", "danq-shuffled", "superq", "superq-shuffled"}; test labels are true.
+
+class Beside:
+    """SuperQ's runs for fixtures, in a process beside the first tests.
+
+    Its home is that of somebody who has other settings of Keras.
     """
-    folder = tmp_path_factory.mktemp("learned")
-    flags = "--batch-size 20 --lstm-units 0".split()
+
+    def __init__(self, folder, flags_of):
+        self.error = folder / "stderr"
+        self.printed = {}
+        with open(self.error, "w") as error:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", IN_ORDER, json.dumps([*flags_of.items()])],
+                stdout=subprocess.PIPE,
+                stderr=error,
+                text=True,
+                env=os.environ
+                | {"PYTHONPATH": str(HERE), "HOME": other_keras_settings(folder)},
+            )
+
+    def wait_for(self, name):
+        """What the run printed, as soon as it is done."""
+        while name not in self.printed:
+            line = self.process.stdout.readline()
+            assert line, self.error.read_text()
+            self.printed.update([json.loads(line)])
+        return self.printed[name]
+
+
+def learned_flags(folder, name):
+    """Of "danq" or "superq", on the data of `folder`; -shuffled on its twin's."""
+    script, _, twin = name.partition("-")
     own = {
-        "danq": "--epochs 4 --filters 16".split(),
-        "superq": "--epochs 2 --filters 8 --forest-trees 20 --forest-leaf 20".split(),
+        "danq": "--epochs 4 --filters 16",
+        "superq": "--epochs 2 --filters 8 --forest-trees 20 --forest-leaf 20",
     }
-    runs = {}
-    # SuperQ's learn beside DanQ's: most of the time one core would stand idle.
-    processes = []
+    data = folder / f"data{twin and '-' + twin}"
+    where = f"--data-dir {data} --out-dir {folder / name}"
+    return f"--batch-size 20 --lstm-units 0 {own[script]} {where}".split()
+
+
+def small_flags(folder, data):
+    """Of the small runs that tests share, {name: flags}; all but danq are SuperQ's."""
+    more = f"--unlabelled {folder}/more.fa --unlabelled-limit 6 --label-weight 0"
+    more += " --mixed-precision --max-seconds .01"
+    more += f" --motif-start {folder}/words.meme --filters 41"
+    # A BLSTM takes seconds to compile: danq, superq and more have one.
+    own = {
+        "danq": "",
+        "superq": "",
+        "paper": "--paper --no-lstm",
+        "more": more,
+        "kmer": "--features kmer",
+        "pca": "--features pca",
+        "untrained": "--features untrained --no-lstm",
+    }
+    flags_of = {}
+    for name, flags in own.items():
+        where = f"--data-dir {data} --limit 40 --out-dir {folder / name}"
+        flags_of[name] = [*SMALL, *flags.split(), *where.split()]
+        if name != "danq":
+            flags_of[name] += FOREST
+    return flags_of
+
+
+@pytest.fixture(scope="session", autouse=True)
+def beside(request, tmp_path_factory):
+    """SuperQ's runs of `learned` and `runs`, started where a test will ask for them.
+
+    A Beside, with the folder of each fixture in `folders`.
+    """
+    asked = {name for item in request.session.items for name in item.fixturenames}
+    folders = {}
+    flags_of = {}
+    if "learned" in asked:
+        folders["learned"] = folder = tmp_path_factory.mktemp("learned")
+        write_learned_data(folder)
+        for name in ("superq", "superq-shuffled"):
+            flags_of[f"learned {name}"] = learned_flags(folder, name)
+    if "runs" in asked:
+        folders["runs"] = folder = tmp_path_factory.mktemp("runs")
+        (folder / "more.fa").write_text(">chr\n" + "GATTACAT" * 1000 + "N" * 2500)
+        write_words_as_motifs(folder / "words.meme")
+        flags = small_flags(folder, request.getfixturevalue("data_dir"))
+        del flags["danq"]
+        flags_of |= flags
+    if not flags_of:
+        yield None
+        return
+    runs_beside = Beside(tmp_path_factory.mktemp("beside"), flags_of)
+    runs_beside.folders = folders
+    yield runs_beside
+    runs_beside.process.kill()
+    runs_beside.process.communicate()
+
+
+def write_learned_data(folder):
+    """data and data-shuffled; test labels are true in both."""
     for twin in ("", "-shuffled"):
         data = folder / f"data{twin}"
         data.mkdir()
@@ -270,18 +363,44 @@ def learned(tmp_path_factory):
                 Y = Y[np.concatenate([windows, windows])]
             with contextlib.chdir(data):
                 write_hdf5(split, X, Y, simulated=True)
-        for name, script in SCRIPTS.items():
-            out = runs[f"{name}{twin}"] = folder / f"{name}{twin}"
-            where = ["--data-dir", str(data), "--out-dir", str(out)]
-            arguments = [*flags, *own[name], *where]
-            if name == "superq":
-                processes.append(start_python(HERE / "superq.py", *arguments))
-                continue
-            with mock.patch.dict(danq.RECIPES["2016"], rate=3e-3):
-                script.main(arguments)
-    for process in processes:
-        printed_by(process)
-    return runs
+
+
+@pytest.fixture(scope="session")
+def learned(beside):
+    """Folders of runs that learned, and of twins whose labels were shuffled.
+
+    {"danq", "danq-shuffled", "superq", "superq-shuffled"}; test labels are true.
+    """
+    folder = beside.folders["learned"]
+    with mock.patch.dict(danq.RECIPES["2016"], rate=3e-3):
+        for name in ("danq", "danq-shuffled"):
+            danq.main(learned_flags(folder, name))
+    for name in ("superq", "superq-shuffled"):
+        beside.wait_for(f"learned {name}")
+    return {
+        name: folder / name
+        for name in ("danq", "danq-shuffled", "superq", "superq-shuffled")
+    }
+
+
+@pytest.fixture(scope="session")
+def runs(beside, data_dir):
+    """Small runs that tests share, {name: (out_dir, printed, flags)}.
+
+    danq is run on a terminal; the others beside the tests, in a home with other
+    settings of Keras.
+    """
+    folder = beside.folders["runs"]
+    done = {}
+    for name, flags in small_flags(folder, data_dir).items():
+        if name == "danq":
+            with contextlib.redirect_stdout(Terminal()) as out:
+                danq.main(flags)
+            printed = out.getvalue()
+        else:
+            printed = beside.wait_for(name)
+        done[name] = folder / name, printed, flags
+    return done
 
 
 def predicted(name, folder, X):
@@ -327,54 +446,6 @@ def write_words_as_motifs(path):
         for column in word[:, [0, 2, 1, 3]]:  # A, C, G, T
             text += " ".join(map(str, column)) + "\n"
     path.write_text(text)
-
-
-@pytest.fixture(scope="session")
-def runs(data_dir, tmp_path_factory):
-    """Small runs that tests share, {name: (out_dir, printed, flags)}.
-
-    danq is run on a terminal; superq as a process of its own, in the home of somebody
-    who has other settings of Keras.
-    """
-    folder = tmp_path_factory.mktemp("runs")
-    done = {}
-    (folder / "more.fa").write_text(">chr\n" + "GATTACAT" * 1000 + "N" * 2500)
-    write_words_as_motifs(folder / "words.meme")
-    more = f"--unlabelled {folder}/more.fa --unlabelled-limit 6 --label-weight 0"
-    more += " --mixed-precision --max-seconds .01"
-    more += f" --motif-start {folder}/words.meme --filters 41"
-    # A BLSTM takes seconds to compile: danq, superq and more have one.
-    variants = {
-        "danq": "",
-        "paper": "--paper --no-lstm",
-        "more": more,
-        "kmer": "--features kmer",
-        "pca": "--features pca",
-        "untrained": "--features untrained --no-lstm",
-        "superq": "",
-    }
-    for name, flags in variants.items():
-        variants[name] = [
-            *SMALL,
-            *flags.split(),
-            "--data-dir",
-            str(data_dir),
-            "--limit",
-            "40",
-            "--out-dir",
-            str(folder / name),
-            *FOREST * (name != "danq"),
-        ]
-    home = other_keras_settings(folder / "home")
-    process = start_python(HERE / "superq.py", *variants["superq"], HOME=home)
-    for name, flags in [*variants.items()][:-1]:
-        out = Terminal() if name == "danq" else io.StringIO()
-        with contextlib.redirect_stdout(out):
-            SCRIPTS.get(name, superq).main(flags)
-        done[name] = folder / name, out.getvalue(), flags
-    return done | {
-        "superq": (folder / "superq", printed_by(process), variants["superq"])
-    }
 
 
 # ---- danq.py: the network
@@ -5035,6 +5106,16 @@ def test_run_all_on_other_systems(system, says):
         assert run.returncode == 0, run.stderr
         assert calls("jax cpu")
         assert not calls("danq.devices"), "there is no GPU to look for"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_windows_gets_one_line(script):
+    code = f"import sys; sys.modules['fcntl'] = None; import {script}"
+    process = start_python("-c", code)
+    printed, error = process.communicate()
+    assert process.returncode == 2
+    assert printed == ""
+    assert re.fullmatch(r"error: .*WSL2.*\n", error)
 
 
 # ---- documents
