@@ -4,6 +4,8 @@
     DEEPSEA_DATA=dir pytest test_superq.py -k data     on the first rows of real files
     python test_superq.py --benchmark danq     speed and memory of each stage
                                                (or superq, or both's training)
+    python test_superq.py --benchmark answers --out-dir runs/superq-demo
+                                               which answer finds what a mutation does
 
 A test runs in an empty folder of its own: relative paths are there.
 """
@@ -5211,6 +5213,40 @@ def test_benchmarks_measure_every_stage(monkeypatch, capsys):
     }
 
 
+def test_the_answers_of_a_run_that_knows_its_sites(monkeypatch, capsys):
+    """The mean knows where factors bind, the label output nothing, the forest less."""
+    sites_of = {}
+    simulate = danq.simulate
+
+    def noted(rng, n, motifs, sites):
+        drawn = simulate(rng, n, motifs, sites)
+        sites_of.update(zip(map(bytes, drawn[0]), sites, strict=True))
+        return drawn
+
+    def trained_scores(out_dir, answer):
+        def score(bits):
+            X = danq.onehot(bits)
+            bound = sites_of[bytes(X[0])]
+            P = np.zeros((len(X), 919))
+            for row, x in enumerate(X[1:], 1):
+                place = np.flatnonzero((x != X[0]).any(1))[0]
+                # A label's factor: 125 + 1 is a multiple of six.
+                P[row] = bound[place, np.arange(919) % 6]
+            knows = {"mean": 1, "forest": np.arange(919) % 16 < 8, "label output": 0}
+            return 0.3 * P * knows[answer]
+
+        return score, True
+
+    monkeypatch.setattr(danq, "simulate", noted)
+    monkeypatch.setattr(superq, "trained_scores", trained_scores)
+    benchmark("--benchmark answers --limit 12".split())
+    lines = capsys.readouterr().out.splitlines()
+    found = [re.match(r"(.*): AUROC (\S+)", line).groups() for line in lines]
+    assert found[2] == ("mean", "1.000")
+    assert found[1] == ("label output", "0.500")
+    assert 0.6 < float(found[0][1]) < 0.9
+
+
 # ---- benchmarks
 
 FULL = 4_400_000  # training sequences of the DeepSEA bundle
@@ -5480,6 +5516,55 @@ def matrix_product_rate(times=10):
     return 2 * MATRIX**3 * times / it.seconds
 
 
+def benchmark_answers(out_dir, n):
+    """Print how well each answer of SuperQ finds the bases that a factor binds by.
+
+    On n windows of the demo's rules that the run has not seen: every base of the middle
+    200 is changed to each other one. AUROC of |change of probability|, a base's three
+    changes averaged, for bases inside the factor's sites against those outside; mean
+    over every eighth of the factor's labels, then over windows and factors.
+    """
+    # The motifs of --make-demo-data, other windows.
+    motifs = danq.random_motifs(np.random.default_rng(1337))
+    sites = np.zeros((n, 1000, danq.FACTORS), bool)
+    X, _, _ = danq.simulate(np.random.default_rng([1337, 99]), n, motifs, sites)
+    for answer in ("forest", "label output", "mean"):
+        score, _ = superq.trained_scores(out_dir, answer)
+        found = []
+        for x, bound in zip(X, sites[:, 400:600], strict=True):
+            P = score(danq.packed(every_change(x)))
+            effects = np.abs(P[1:] - P[0]).reshape(200, 3, -1).mean(1)
+            for factor in np.flatnonzero(bound.any(0)):
+                # Labels 125..814 are TF; label k is of factor k % 6.
+                labels = range(126 + factor, 815, 8 * danq.FACTORS)
+                found.append(
+                    np.mean(
+                        [roc_auc_score(bound[:, factor], effects[:, k]) for k in labels]
+                    )
+                )
+        error = 1.96 * np.std(found, ddof=1) / len(found) ** 0.5
+        print(
+            f"{answer}: AUROC {np.mean(found):.3f} +- {error:.3f} (95 %, over "
+            f"{len(found)} windows with a site), chance .5",
+            flush=True,
+        )
+
+
+def every_change(x):
+    """x (1000, 4), and each base of its middle 200 changed to each other one.
+
+    (601, 1000, 4); an N becomes three of the four bases.
+    """
+    changed = [x]
+    for i in range(400, 600):
+        others = np.flatnonzero(x[i] == 0)[:3]
+        for base in others:
+            other = x.copy()
+            other[i] = np.eye(4)[base]
+            changed.append(other)
+    return np.array(changed)
+
+
 def print_benchmark(rows, path, script, epochs):
     """Print {what: row} as a table and write it to `path` as JSON.
 
@@ -5528,7 +5613,9 @@ def benchmark_args(argv):
     parser = danq.Parser(
         description="Measure every stage of a script; all its flags are taken, too."
     )
-    parser.add_argument("--benchmark", choices=(*SCRIPTS, "both"), required=True)
+    parser.add_argument(
+        "--benchmark", choices=(*SCRIPTS, "both", "answers"), required=True
+    )
     chosen, flags = parser.parse_known_args(argv)
     args = SCRIPTS.get(chosen.benchmark, danq).parse_args(flags)
     args.flags = flags
@@ -5538,6 +5625,9 @@ def benchmark_args(argv):
 def benchmark(argv=None):
     """Measure every stage; print a table, also benchmark-NAME.json beside --out-dir."""
     name, args = benchmark_args(argv)
+    if name == "answers":
+        benchmark_answers(args.out_dir, args.limit or 60)
+        return
     home = danq.packed_dir(args.out_dir).parent
     home.mkdir(parents=True, exist_ok=True)
     measure = {
