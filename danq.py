@@ -1502,9 +1502,9 @@ def occupancies(matrices, train):
     return network.predict(windows, batch_size=50, verbose=0)
 
 
-def occupancy_layer(matrices):
+def occupancy_layer(matrices, span=MOTIF_SPAN):
     width = max(len(P) for P in matrices)
-    layer = MotifOccupancy(len(matrices), width, MOTIF_SPAN)
+    layer = MotifOccupancy(len(matrices), width, span)
     layer.build((None, LENGTH, 4))
     layer.set_motifs(matrices)
     return layer

@@ -89,6 +89,10 @@ KNOWN_SHARE = 0.002  # of all places in which they answer at first
 INPUT_KMERS = ((3, 1000), (3, 600), (4, 300))  # what the pooled features see, too
 COMPOSITION_KMERS = (4, 300)  # what they answer with
 YARDSTICK_KMERS = ((2, 1000), (4, 300))  # the strongest set on validation: 146 numbers
+YARDSTICK_SPANS = (
+    200,
+    400,
+)  # central bases that known motifs are looked for in; so, too
 
 # Adam's learning rate: at the first step, after a twentieth of the steps, at the last.
 FIRST_RATE = 1e-4
@@ -102,6 +106,7 @@ PATIENCE = 3
 
 TREES = 200
 LEAF = 30  # windows that a leaf stands for at least
+MOTIFS_LEAF = 15  # with --features motifs: so chosen on validation
 SAMPLES = 50_000  # windows that a GROUP of trees grows on at most
 PROJECTIONS = 8  # random sums of labels that trees grow on
 SHARE = 0.25  # of the rows, for each tree
@@ -1328,7 +1333,7 @@ def parse_args(argv=None):
         "--forest-leaf",
         type=positive,
         default=LEAF,
-        help="windows in a leaf at least (%(default)s)",
+        help=f"windows in a leaf at least ({LEAF}; motifs: {MOTIFS_LEAF})",
     )
     forest(
         "--forest-samples",
@@ -1363,8 +1368,11 @@ def parse_args(argv=None):
         help="set finished runs of several sizes side by side, and exit",
     )
 
-    # --paper changes defaults, so the line is parsed twice.
+    # --paper and motifs change defaults, so the line is parsed twice.
     args = parser.parse_args(argv)
+    if args.features == "motifs":
+        parser.set_defaults(forest_leaf=MOTIFS_LEAF)
+        args = parser.parse_args(argv)
     if args.paper:
         if args.ablation < len(RECIPES) - 1:
             raise BadInput("--paper takes none of the steps: not with --ablation")
@@ -1578,8 +1586,8 @@ def make_yardstick(args, splits, out_dir):
 def choose_motifs(path, train):
     """As many motifs as make 500 numbers beside the k-mer counts, without labels."""
     matrices = list(danq.read_motifs(path).values())
-    # 500 less the yardstick's 146 counts.
-    n = CODE - kmer_network().output_shape[1]  # 354
+    # 500 less the yardstick's 146 counts: 354 numbers, of 177 motifs in two spans.
+    n = (CODE - kmer_network().output_shape[1]) // len(YARDSTICK_SPANS)
     chosen = danq.most_telling(danq.occupancies(matrices, train), n)
     print(f"{len(chosen)} of {len(matrices):,} known motifs of {path} are chosen")
     return [matrices[i] for i in chosen]
@@ -1599,12 +1607,14 @@ def cpg_network():
 def kmer_network(kmers=YARDSTICK_KMERS, motifs=()):
     """Counts of k-mers, and occupancies of known motifs: (B, 1000, 4) -> (B, n).
 
-    kmers : pairs (k, central bases);  motifs : read_motifs' matrices
+    kmers : pairs (k, central bases)
+    motifs : read_motifs' matrices, all of them looked for in each of YARDSTICK_SPANS
     """
     inputs = keras.Input((LENGTH, 4))
     parts = [KmerCounts(k, span)(inputs) for k, span in kmers]
     if motifs:
-        parts.append(danq.occupancy_layer(motifs)(inputs))
+        for span in YARDSTICK_SPANS:
+            parts.append(danq.occupancy_layer(motifs, span)(inputs))
     return keras.Model(inputs, layers.Concatenate(name="bottleneck")(parts))
 
 

@@ -3518,12 +3518,15 @@ def test_occupancies_are_sums_over_places_and_strands():
     X[0, 400] = 0
     network = superq.kmer_network(kmers=[(1, 1000)], motifs=motifs)
     answers = network.predict(X, verbose=0)[:, 2:]
+    # Both motifs in the middle 200 bases, then both in the middle 400.
+    columns = [(P, span) for span in (200, 400) for P in motifs]
     for x, own in zip(X, answers, strict=True):
-        for P, answer in zip(motifs, own, strict=True):
+        for (P, span), answer in zip(columns, own, strict=True):
             log_odds = np.log(P / 0.25)
             total = 0
+            first = 500 - span // 2
             for matrix in (log_odds, log_odds[::-1, ::-1]):  # and the other strand
-                for start in range(350, 650 - len(P) + 1):
+                for start in range(first, first + span - len(P) + 1):
                     site = x[start : start + len(P)]
                     total += np.exp((site * matrix).sum())
             assert answer == pytest.approx(np.log(total), abs=1e-4)
@@ -3544,7 +3547,7 @@ def test_known_motifs_and_gc_content_go_into_the_same_forest(capsys):
     for name in ("motifs", "chosen"):
         superq.main([*flags, name, "--motif-file", "m.meme"])
         Z, _ = features_of(name)
-        assert Z.shape == (30, 146 + 2), "windows, on one strand"
+        assert Z.shape == (30, 146 + 2 * 2), "windows, on one strand"
     for name in ("gc", "cpg"):
         superq.main([*flags, name])
         Z, texts = features_of(name)
@@ -3563,8 +3566,8 @@ def test_known_motifs_and_gc_content_go_into_the_same_forest(capsys):
 
 
 def test_of_many_motifs_as_many_are_chosen_as_make_500_numbers(monkeypatch):
-    """146 counts and 354 motifs; here 146 and 3, of 5 of which two are the same."""
-    monkeypatch.setattr(superq, "CODE", 149)
+    """177, of two numbers each, beside 146; here 3 of 5, two of them the same."""
+    monkeypatch.setattr(superq, "CODE", 146 + 2 * 3)
     words = random_words(5)
     words[4] = words[3]
     matrices = {f"{k}": 0.9 * word + 0.025 for k, word in enumerate(words)}
