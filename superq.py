@@ -22,7 +22,7 @@
     (each variant with its own --out-dir; --predict and others as in danq.py)
 
 8,000 windows of real DNA at random, --motif-start: AUROC .799, AUPRC .219; known motifs
-and k-mer counts into the same forest .780, .173; k-mer counts alone .726, .131.
+and k-mer counts into a forest .788, .190; k-mer counts alone .726, .131.
 --out-dir gets model.keras (stage 1), encodings.h5 (2), forest.npz and metrics.csv (3).
 After a kill the same command goes on: stage 1 from its last checkpoint, 2 from its last
 batch, 3 from its start; on a CPU the end is the same to the bit.
