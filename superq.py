@@ -944,17 +944,18 @@ def fit_and_score(args, out_dir):
         if args.label_weight:
             answers |= answers_with_labels(answers["forest"], out_dir)
         # Which of them is SuperQ's answer, is chosen on validation, never on test.
-        about["validation"] = mean_scores(answers, file["valid"], labels)
+        P_valid, Y_valid = ask_all(answers, file["valid"])
+        about["validation"] = mean_scores(P_valid, Y_valid, labels)
         answer = choose_answer(about["validation"])
-        P_valid, Y_valid = score_encodings(answers[answer], file["valid"])
-        P_test, Y_test = score_encodings(answers[answer], file["test"])
+        P_test, Y_test = ask_all(answers, file["test"])
         about["answers"] = {}
         if len(answers) > 1:
-            about["answers"] = mean_scores(answers, file["test"], labels)
+            about["answers"] = mean_scores(P_test, Y_test, labels)
             print_answers(about["answers"], answer)
 
     # So are the thresholds of F1.
-    thresholds = danq.best_thresholds(P_valid, Y_valid)
+    thresholds = danq.best_thresholds(P_valid[answer], Y_valid)
+    P_test = P_test[answer]
     seconds = {
         "autoencoder": about["training"]["seconds"],
         "encodings": about["encoding_seconds"],
@@ -1027,6 +1028,21 @@ def score_encodings(score, group):
     return P, group["Y"][:windows]
 
 
+def ask_all(answers, group):
+    """Scores of each answer, {name: (windows, K)}, and labels of a split.
+
+    group : of encodings.h5
+    """
+    scores = {}
+    for name, score in answers.items():
+        if name == "mean":
+            # A forest takes minutes on DeepSEA's test split: it is asked once.
+            scores[name] = (scores["forest"] + scores["label output"]) / 2
+        else:
+            scores[name], Y = score_encodings(score, group)
+    return scores, Y
+
+
 # Functions of encodings Z (n, width) -> probabilities (n, K).
 
 
@@ -1063,15 +1079,14 @@ def choose_answer(scores):
     return "mean" if gain > 0 else "forest"
 
 
-def mean_scores(answers, group, labels):
-    """{answer: {auroc, auprc}}, means over the labels of a split in encodings.h5."""
-    scores = {}
-    for name, score in answers.items():
-        P, Y = score_encodings(score, group)
+def mean_scores(scores, Y, labels):
+    """{answer: {auroc, auprc}}, means over the labels; scores : ask_all's."""
+    means_of = {}
+    for name, P in scores.items():
         # Thresholds of F1 do not matter here: only rankings are scored.
         _, means = danq.evaluate(P, Y, labels, [0.5] * len(labels))
-        scores[name] = {key: means["all"][key] for key in ("auroc", "auprc")}
-    return scores
+        means_of[name] = {key: means["all"][key] for key in ("auroc", "auprc")}
+    return means_of
 
 
 def print_answers(scores, answer):
