@@ -5229,6 +5229,8 @@ def test_the_answers_of_a_run_that_knows_its_sites(monkeypatch, capsys):
         return drawn
 
     def trained_scores(out_dir, answer):
+        assert out_dir == Path("runs/danq"), "a Path, as the scripts have it"
+
         def score(bits):
             X = danq.onehot(bits)
             bound = sites_of[bytes(X[0])]
@@ -5631,7 +5633,7 @@ def benchmark(argv=None):
     """Measure every stage; print a table, also benchmark-NAME.json beside --out-dir."""
     name, args = benchmark_args(argv)
     if name == "answers":
-        benchmark_answers(args.out_dir, args.limit or 60)
+        benchmark_answers(Path(args.out_dir), args.limit or 60)
         return
     home = danq.packed_dir(args.out_dir).parent
     home.mkdir(parents=True, exist_ok=True)
