@@ -21,8 +21,8 @@
                                              DeepSEA's layouts
 
 Mean test scores: the paper, DeepSEA's 919 labels: AUROC .938, AUPRC .371; 6 hours an
-epoch on a GPU of 2015. The first 8,000 windows of real DNA, 177 labels: .691, .108; 15
-minutes to the best epoch on 2 CPU cores.
+epoch on a GPU of 2015. 32,247 windows of real DNA at random, 177 labels, --recipe ours
+--epochs 3 --motif-start: .833, .244; two hours on one CPU core.
 
 --out-dir gets history.csv (a row an epoch), model.keras, metrics.csv (a row a label),
 summary.json; packed/ beside it the data as bits. After a kill the same command goes on
