@@ -89,10 +89,8 @@ KNOWN_SHARE = 0.002  # of all places in which they answer at first
 INPUT_KMERS = ((3, 1000), (3, 600), (4, 300))  # what the pooled features see, too
 COMPOSITION_KMERS = (4, 300)  # what they answer with
 YARDSTICK_KMERS = ((2, 1000), (4, 300))  # the strongest set on validation: 146 numbers
-YARDSTICK_SPANS = (
-    200,
-    400,
-)  # central bases that known motifs are looked for in; so, too
+# So, too: central bases that known motifs are looked for in.
+YARDSTICK_SPANS = (200, 400)
 
 # Adam's learning rate: at the first step, after a twentieth of the steps, at the last.
 FIRST_RATE = 1e-4

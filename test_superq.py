@@ -199,14 +199,15 @@ def check_one_line(capsys, says, function, *args):
     assert re.search(says, error), error
 
 
-def start_python(*command, **env):
+def start_python(*command, stderr=subprocess.PIPE, **env):
     """Python in a process of its own, which finds the scripts."""
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     return subprocess.Popen(
         [sys.executable, *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         env=os.environ | {"PYTHONPATH": str(HERE)} | env,
-        **pipes,
     )
 
 
@@ -268,15 +269,10 @@ class Beside:
     def __init__(self, folder, flags_of):
         self.error = folder / "stderr"
         self.printed = {}
+        runs = json.dumps([*flags_of.items()])
+        home = other_keras_settings(folder)
         with open(self.error, "w") as error:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", IN_ORDER, json.dumps([*flags_of.items()])],
-                stdout=subprocess.PIPE,
-                stderr=error,
-                text=True,
-                env=os.environ
-                | {"PYTHONPATH": str(HERE), "HOME": other_keras_settings(folder)},
-            )
+            self.process = start_python("-c", IN_ORDER, runs, stderr=error, HOME=home)
 
     def wait_for(self, name):
         """What the run printed, as soon as it is done."""
@@ -379,12 +375,10 @@ def learned(beside):
     with mock.patch.dict(danq.RECIPES["2016"], rate=3e-3):
         for name in ("danq", "danq-shuffled"):
             danq.main(learned_flags(folder, name))
-    for name in ("superq", "superq-shuffled"):
+    names = ("danq", "danq-shuffled", "superq", "superq-shuffled")
+    for name in names[2:]:
         beside.wait_for(f"learned {name}")
-    return {
-        name: folder / name
-        for name in ("danq", "danq-shuffled", "superq", "superq-shuffled")
-    }
+    return {name: folder / name for name in names}
 
 
 @pytest.fixture(scope="session")
