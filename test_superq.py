@@ -249,25 +249,32 @@ def learned_windows(split):
     return X[: len(X) // 2], Y[: len(Y) // 2]
 
 
-# Runs SuperQ with each list of flags; says on its first stdout which is done.
+# Runs SuperQ, or a benchmark, with each list of flags; says on its first stdout which
+# is done, and what it printed.
 IN_ORDER = """
 import contextlib, io, json, sys
-import superq
+import superq, test_superq
 for name, flags in json.loads(sys.argv[1]):
+    run = superq.main
+    if "--benchmark" in flags:
+        run = test_superq.small_benchmark
+    if name == "killed":
+        run = test_superq.killed_by_the_system
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        superq.main(flags)
+        run(flags)
     print(json.dumps([name, out.getvalue()]), flush=True)
 """
 
 
 class Beside:
-    """SuperQ's runs for fixtures, in a process beside the first tests.
+    """SuperQ's runs for fixtures, and benchmarks, in a process beside the tests.
 
     Its home is that of somebody who has other settings of Keras.
     """
 
     def __init__(self, folder, flags_of):
         self.error = folder / "stderr"
+        self.flags_of = flags_of
         self.printed = {}
         runs = json.dumps([*flags_of.items()])
         home = other_keras_settings(folder)
@@ -283,11 +290,24 @@ class Beside:
         return self.printed[name]
 
 
+def killed_by_the_system(flags):
+    """SuperQ, and kill -9 as soon as it has written its first checkpoint."""
+    rename = os.replace
+
+    def replace(source, target):
+        rename(source, target)
+        if Path(target).name == "checkpoint.npz":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with mock.patch.object(os, "replace", replace):
+        superq.main(flags)
+
+
 def learned_flags(folder, name):
     """Of "danq" or "superq", on the data of `folder`; -shuffled on its twin's."""
     script, _, twin = name.partition("-")
     own = {
-        "danq": "--epochs 4 --filters 16",
+        "danq": "--epochs 3 --filters 12",
         "superq": "--epochs 2 --filters 8 --forest-trees 20 --forest-leaf 20",
     }
     data = folder / f"data{twin and '-' + twin}"
@@ -319,9 +339,42 @@ def small_flags(folder, data):
     return flags_of
 
 
+def yardstick_flags(folder):
+    """Of the yardsticks that `runs` has not, {name: flags}; their data are ours."""
+    flags_of = {}
+    for name in ("motifs", "chosen", "gc", "cpg"):
+        where = f"--data-dir {folder}/data --out-dir {folder / name}"
+        flags = f"--features {name} --batch-size 20 {where}"
+        if name in ("motifs", "chosen"):
+            flags += f" --motif-file {folder}/two.meme"
+        flags_of[name] = [*FOREST, *flags.split()]
+    return flags_of
+
+
+def benchmark_flags(folder):
+    """Of benchmarks as small as can be, {name: flags}."""
+    small = "--limit 60 --filters 4 --lstm-units 0 --batch-size 10"
+    own = {
+        "danq": "",
+        "superq": "--forest-trees 4 --forest-leaf 8 --forest-samples 100",
+        "both": "",
+    }
+    return {
+        name: f"--benchmark {name} {small} {flags} --out-dir {folder}/x".split()
+        for name, flags in own.items()
+    }
+
+
+def small_benchmark(flags):
+    """A benchmark that takes no longer than it must."""
+    module = sys.modules[__name__]
+    with mock.patch.multiple(module, SECONDS=0.1, BATCHES=(10,), MATRIX=64):
+        benchmark(flags)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def beside(request, tmp_path_factory):
-    """SuperQ's runs of `learned` and `runs`, started where a test will ask for them.
+    """What runs beside the tests, started where a test will ask for it.
 
     A Beside, with the folder of each fixture in `folders`.
     """
@@ -337,9 +390,26 @@ def beside(request, tmp_path_factory):
         folders["runs"] = folder = tmp_path_factory.mktemp("runs")
         (folder / "more.fa").write_text(">chr\n" + "GATTACAT" * 1000 + "N" * 2500)
         write_words_as_motifs(folder / "words.meme")
-        flags = small_flags(folder, request.getfixturevalue("data_dir"))
-        del flags["danq"]
-        flags_of |= flags
+        data = request.getfixturevalue("data_dir")
+        flags_of |= small_flags(folder, data)
+        del flags_of["danq"]
+    if "yardsticks" in asked:
+        folders["yardsticks"] = folder = tmp_path_factory.mktemp("yardsticks")
+        (folder / "two.meme").write_text(MEME)
+        (folder / "data").mkdir()
+        with contextlib.chdir(folder / "data"):
+            write_data()
+        flags_of |= yardstick_flags(folder)
+    if "benchmarks" in asked:
+        folders["benchmarks"] = folder = tmp_path_factory.mktemp("benchmarks")
+        for name, flags in benchmark_flags(folder).items():
+            flags_of[f"benchmark {name}"] = flags
+    # The last one: nothing comes after it.
+    if "killed" in asked:
+        folders["killed"] = tmp_path_factory.mktemp("killed") / "superq"
+        flags_of["killed"] = small_flags(folders["runs"], data)["superq"]
+        flags_of["killed"] += ["--out-dir", str(folders["killed"])]
+        flags_of["killed"] += ["--checkpoint-minutes", "0"]
     if not flags_of:
         yield None
         return
@@ -399,6 +469,40 @@ def runs(beside, data_dir):
             printed = beside.wait_for(name)
         done[name] = folder / name, printed, flags
     return done
+
+
+@pytest.fixture(scope="session")
+def yardsticks(beside):
+    """The folder that holds the runs motifs, chosen, gc and cpg, and their data."""
+    folder = beside.folders["yardsticks"]
+    for name in yardstick_flags(folder):
+        beside.wait_for(name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def benchmarks(beside):
+    """Benchmarks as small as can be: {name: (record, printed)}."""
+    folder = beside.folders["benchmarks"]
+    done = {}
+    for name in benchmark_flags(folder):
+        printed = beside.wait_for(f"benchmark {name}")
+        done[name] = read_json(folder / f"benchmark-{name}.json"), printed
+    assert len(os.listdir(folder)) == 3, "the records alone are left"
+    return done
+
+
+@pytest.fixture(scope="session")
+def killed(beside, runs):
+    """The folder of a run like runs["superq"], killed by the system in its first epoch.
+
+    kill -9 is after its first checkpoint, which each step writes.
+    """
+    for name in beside.flags_of:
+        if name != "killed":
+            beside.wait_for(name)
+    assert beside.process.wait() == -signal.SIGKILL, beside.error.read_text()
+    return beside.folders["killed"]
 
 
 def predicted(name, folder, X):
@@ -612,7 +716,7 @@ def test_bits_give_the_losses_of_one_hot(name, labelled):
     if labelled < 12:
         more = danq.packed(X)[labelled:]
         split = superq.MixedSplit(**vars(split), unlabelled=more)
-    args = SCRIPTS[name].parse_args(SMALL)
+    args = SCRIPTS[name].parse_args([*SMALL, "--lstm-units", "0"])
     model = compiled(name, args, split)
     batches = danq.Batches(split, 12)
     P = model.layers[-1].predict(X, verbose=0)
@@ -3528,25 +3632,20 @@ def test_occupancies_are_sums_over_places_and_strands():
             assert answer == pytest.approx(np.log(total), abs=1e-4)
 
 
-def features_of(name):
+def features_of(folder, name):
     """The encodings of a yardstick's training windows, and these as letters."""
-    with h5py.File(f"runs/{name}/encodings.h5") as file:
+    with h5py.File(folder / name / "encodings.h5") as file:
         Z = file["train/Z"][:].astype(float)
-    X = danq.onehot(danq.load_split(".", "train", "runs/packed").X[: len(Z)])
-    return Z, [letters_of(x) for x in X]
+    X = danq.onehot(danq.load_split(folder / "data", "train", folder / "packed").X)
+    return Z, [letters_of(x) for x in X[: len(Z)]]
 
 
-def test_known_motifs_and_gc_content_go_into_the_same_forest(capsys):
-    write_data()
-    Path("m.meme").write_text(MEME)
-    flags = [*FOREST, "--data-dir", ".", "--batch-size", "20", "--features"]
+def test_known_motifs_and_gc_content_go_into_the_same_forest(yardsticks, capsys):
     for name in ("motifs", "chosen"):
-        superq.main([*flags, name, "--motif-file", "m.meme"])
-        Z, _ = features_of(name)
+        Z, _ = features_of(yardsticks, name)
         assert Z.shape == (30, 146 + 2 * 2), "windows, on one strand"
     for name in ("gc", "cpg"):
-        superq.main([*flags, name])
-        Z, texts = features_of(name)
+        Z, texts = features_of(yardsticks, name)
         by_hand = [text.count("CG") for text in texts]
         if name == "gc":
             by_hand = [text.count("G") + text.count("C") for text in texts]
@@ -3554,11 +3653,14 @@ def test_known_motifs_and_gc_content_go_into_the_same_forest(capsys):
         # strands.
         both = 1 if name == "gc" else 2
         np.testing.assert_allclose(Z[:, -1] ** 2, both * np.array(by_hand), rtol=0.01)
-    superq.main("--compare runs/gc runs/motifs --output c.md".split())
+    runs = f"{yardsticks}/gc {yardsticks}/motifs"
+    superq.main(f"--compare {runs} --output c.md".split())
     models = [row[:2] for row in table_rows("c.md")]
     assert ["GC content -> forest", "known motifs + k-mers -> forest"] in models
     says = "--motif-file FILE need each other"
-    check_one_line(capsys, says, superq.main, [*flags, "motifs"])
+    flags = yardstick_flags(yardsticks)["gc"]
+    flags[flags.index("--features") + 1] = "motifs"
+    check_one_line(capsys, says, superq.main, flags)
 
 
 def test_of_many_motifs_as_many_are_chosen_as_make_500_numbers(monkeypatch):
@@ -4050,18 +4152,12 @@ def test_danq_killed_between_any_two_writes_ends_as_if_it_had_not(
 
 
 def test_superq_killed_by_the_system_and_between_writes_ends_as_if_it_had_not(
-    runs, monkeypatch, capsys
+    runs, killed, monkeypatch, capsys
 ):
     """kill -9 in the middle of an epoch; then before encodings.h5 and summary.json."""
     expected, _, flags = runs["superq"]
-    flags = [*flags, "--out-dir", "superq", "--checkpoint-minutes", "0"]
-    checkpoint = Path("superq/checkpoint.npz")
-    process = start_python(HERE / "superq.py", *flags)
-    while not checkpoint.is_file() and process.poll() is None:
-        time.sleep(0.001)
-    process.kill()
-    process.communicate()
-    step = json.loads(str(np.load(checkpoint)["state"]))["step"]
+    flags = [*flags, "--out-dir", str(killed), "--checkpoint-minutes", "0"]
+    step = json.loads(str(np.load(killed / "checkpoint.npz")["state"]))["step"]
     assert 0 < step < 4
     rename = os.replace
 
@@ -4078,7 +4174,7 @@ def test_superq_killed_by_the_system_and_between_writes_ends_as_if_it_had_not(
             superq.main(flags)
     assert "going on after step" in capsys.readouterr().out
     superq.main(flags)
-    check_same_run(Path("superq"), expected)
+    check_same_run(killed, expected)
 
 
 def test_encodings_already_made_are_kept(runs):
@@ -4480,29 +4576,28 @@ def wait_for(path, process):
         time.sleep(0.01)
 
 
-def test_a_stopped_training_says_where_it_goes_on(runs):
-    """Ctrl-C; SIGTERM takes the same way, see the next test."""
+def test_a_stopped_command_says_where_it_goes_on_and_leaves_no_temporary_file(runs):
+    """SIGTERM in annotation; Ctrl-C in training, beside it."""
     flags = [*runs["danq"][2], "--out-dir", "danq", "--epochs", "500"]
     flags += ["--patience", "500", "--lstm-units", "0"]
-    process = start_python(HERE / "danq.py", *flags)
-    wait_for("danq/checkpoint.npz", process)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate()
-    assert process.returncode == 130
+    training = start_python(HERE / "danq.py", *flags)
+    Path("x.fa").write_text(">chr\n" + "GATTACA" * 300_000)
+    annotation = start_python(HERE / "danq.py", *predict_flags(runs))
+
+    while not list(Path().glob(".*.tmp-*")) and annotation.poll() is None:
+        time.sleep(0.01)
+    annotation.send_signal(signal.SIGTERM)
+    annotation.communicate()
+    assert annotation.returncode == 143
+
+    wait_for("danq/checkpoint.npz", training)
+    training.send_signal(signal.SIGINT)
+    _, error = training.communicate()
+    assert training.returncode == 130
     says = r"danq.py: interrupted; the same command goes on after step \d of epoch \d+"
     assert re.fullmatch(says, error.splitlines()[-1])
     assert "Traceback" not in error
-
-
-def test_a_stopped_annotation_leaves_no_temporary_file(runs):
-    Path("x.fa").write_text(">chr\n" + "GATTACA" * 300_000)
-    process = start_python(HERE / "danq.py", *predict_flags(runs))
-    while not list(Path().glob(".*.tmp-*")) and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    process.communicate()
-    assert process.returncode == 143
-    assert os.listdir() == ["x.fa"]
+    assert sorted(os.listdir()) == ["danq", "packed", "x.fa"]
 
 
 def test_a_pipe_is_not_read_twice(capsys):
@@ -5178,20 +5273,10 @@ def test_floating_point_operations_by_hand():
     )
 
 
-def test_benchmarks_measure_every_stage(monkeypatch, capsys):
+def test_benchmarks_measure_every_stage(benchmarks):
     """At the smallest size. The benchmark itself compares packed copies."""
-    for name, small in {"SECONDS": 0.1, "BATCHES": (10,), "MATRIX": 64}.items():
-        monkeypatch.setattr(sys.modules[__name__], name, small)
-    small = "--limit 60 --filters 4 --lstm-units 0 --batch-size 10 --out-dir runs/x"
     rows = {}
-    for name, more in (
-        ("danq", ""),
-        ("superq", "--forest-trees 4 --forest-leaf 8 --forest-samples 100"),
-        ("both", ""),
-    ):
-        benchmark(f"--benchmark {name} {small} {more}".split())
-        record = read_json(f"runs/benchmark-{name}.json")
-        printed = capsys.readouterr().out
+    for record, printed in benchmarks.values():
         assert all(
             f"| {what} |" in printed and row["rate"] > 0
             for what, row in record["rows"].items()
@@ -5199,8 +5284,7 @@ def test_benchmarks_measure_every_stage(monkeypatch, capsys):
         assert record["versions"]["keras"]
         assert record["matrix_product_flop_s"] > 0
         rows |= record["rows"]
-    assert re.search(r"of 10: SuperQ trains \d+.\d times", printed)
-    assert len(os.listdir("runs")) == 3
+    assert re.search(r"of 10: SuperQ trains \d+.\d times", benchmarks["both"][1])
     assert rows.keys() > {f"packing, chunks: {chunks}" for chunks in CHUNKINGS} | {
         "feeding batches of 10",
         "training, batches of 10",
