@@ -1442,16 +1442,17 @@ def start_as_jaspar(scan, motifs, seed):
     report_start(len(motifs), n_filters, motifs.values(), width)
 
 
-def most_telling(columns, n):
+def most_telling(columns, n, scaled=True):
     """At most n of columns (windows, motifs), chosen one after the other.
 
     The next one is that which explains most of what is left of all columns' variance:
     of many motifs that are alike, one is enough.
+    scaled : each motif counts the same; else as much as it varies, long ones the most
     """
     columns = columns.astype(float)
-    # Each motif counts the same, whatever its width.
-    spread = np.maximum(columns.std(0), 1e-9)
-    left = (columns - columns.mean(0)) / spread
+    left = columns - columns.mean(0)
+    if scaled:
+        left /= np.maximum(columns.std(0), 1e-9)
     # Products of all pairs of columns; those of a column with itself are variances.
     products = left.T @ left
     chosen = []

@@ -2035,6 +2035,13 @@ def test_bad_genomes_of_variants_give_one_clear_line(runs, capsys, content, says
     assert not [*Path().glob("*.tsv"), *Path().glob(".*.tmp*")]
 
 
+def test_a_gzip_genome_is_refused_whatever_its_name(capsys):
+    Path("genome.fa.gz").write_bytes(gzip.compress(b">1\nGATTACA\n"))
+    write_vcf([(1, 3, ".", "T", "C")])
+    says = "genome.fa.gz is gzip: .*gunzip -c genome.fa.gz"
+    check_one_line(capsys, says, lambda: changes(genome="genome.fa.gz"))
+
+
 def test_a_genome_is_read_by_its_index_which_is_made_where_it_is_older(runs, capsys):
     _, pairs = genome_and_variants()
     found, _ = changes()
@@ -3704,6 +3711,10 @@ def test_motifs_are_chosen_by_what_they_explain_of_all():
         fit = np.linalg.lstsq(R[:, [k]], R)[0]
         explained.append(np.square(R[:, [k]] @ fit).sum())
     assert chosen[0] == np.argmax(explained)
+    # As they are, the one that varies most explains most.
+    columns[:, 0] *= 3
+    assert danq.most_telling(columns, 3)[0] in (2, 3, 5)
+    assert danq.most_telling(columns, 3, scaled=False)[0] == 0
 
 
 def test_superq_starts_from_known_motifs(runs, capsys):
