@@ -2174,8 +2174,10 @@ def learning_curve(folders, output):
         test = (run["test_windows"], run["labels_scored"], run["base_rate"])
         tests[test] = str(run["folder"])
     models = {}  # {model: {windows: runs}}
-    # Of one line, the number of windows is the x axis.
-    for model, group in group_runs(runs, ("seed", "limit", "data_files")).items():
+    # Of one line, the number of windows is the x axis. A backend changes how long it
+    # takes, which no curve shows, and scores by their rounding.
+    free = ("seed", "limit", "data_files", "backend")
+    for model, group in group_runs(runs, free).items():
         models[model] = by_windows(group)
     if len(tests) > 1:
         raise BadInput(

@@ -4085,7 +4085,7 @@ def test_seeds_become_a_mean_and_other_settings_rows_of_their_own(runs, capsys):
         copy_run(str(seed), auroc, seed=seed)
     copy_run("other", forest_trees=9)
     copy_run("edited", code="another forest")
-    copy_run("larger", windows=41)
+    copy_run("larger", windows=41, backend="another")
     copy_run("far", tested=11)
     assert "k-mers -> forest (3 seeds) | 0.7333 ± 0.1528" in printed(
         "--compare 0 1 2 --output seeds.v1"
