@@ -885,6 +885,12 @@ study() {
     for n in 3 4; do
         stage study-ablation$n "${ours[@]}" --ablation $n
     done
+    # Then one change a run of what SuperQ is: from known motifs, where there are some.
+    find_motifs "study-weight10$tag"
+    if [[ $motifs ]]; then
+        stage study-random "${ours[@]}"
+        ours+=("${known[@]}")
+    fi
     for weight in 0 1 10 100; do
         stage study-weight$weight "${ours[@]}" --label-weight $weight
     done
@@ -892,10 +898,6 @@ study() {
     # What the digits and their decoder do for the annotation.
     stage study-digits-random "${ours[@]}" --digits random
     stage study-digits-none "${ours[@]}" --digits none
-    find_motifs "study-motifs$tag"
-    if [[ $motifs ]]; then
-        stage study-motifs "${ours[@]}" "${known[@]}"
-    fi
     # Unlabelled DNA: once and three times the labelled sequences, which are both strands.
     for times in 1 3; do
         stage study-unlabelled$times "${ours[@]}" --unlabelled "$DATA/train.mat" \

@@ -21,7 +21,7 @@
                                              table and figures -> runs/comparison.md
     (each variant with its own --out-dir; --predict and others as in danq.py)
 
-8,000 windows of real DNA at random, --motif-start: AUROC .799, AUPRC .219; known motifs
+8,000 windows of real DNA at random, --motif-start: AUROC .802, AUPRC .218; known motifs
 and k-mer counts into a forest .788, .190; k-mer counts alone .726, .131.
 --out-dir gets model.keras (stage 1), encodings.h5 (2), forest.npz and metrics.csv (3).
 After a kill the same command goes on: stage 1 from its last checkpoint, 2 from its last

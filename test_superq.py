@@ -5020,6 +5020,10 @@ def test_run_all_study_full_and_speed():
     run = run_all("--study", EPOCHS="3")
     assert run.returncode == 0, run.stderr
     assert len(stages()) == 16
+    # The steps from 2018 to ours, and one more, begin at random; the others do not.
+    at_random = [name for name, call in stages().items() if "--motif-start" not in call]
+    assert len(at_random) == 6
+    assert "study-random-demo-limit2000-epochs3" in at_random
     for name, call in stages().items():
         assert name.endswith("-demo-limit2000-epochs3")
         assert "--limit 2000" in call
