@@ -307,7 +307,7 @@ def learned_flags(folder, name):
     """Of "danq" or "superq", on the data of `folder`; -shuffled on its twin's."""
     script, _, twin = name.partition("-")
     own = {
-        "danq": "--epochs 3 --filters 12",
+        "danq": "--epochs 4 --filters 16",
         "superq": "--epochs 2 --filters 8 --forest-trees 20 --forest-leaf 20",
     }
     data = folder / f"data{twin and '-' + twin}"
