@@ -222,7 +222,7 @@ announce() {
     case $plan in
         demo)
             echo "data: the demo's, which are SIMULATED; 1 GB of disk. Narrow networks."
-            echo "10 to 20 minutes on two quiet CPU cores, after installation."
+            echo "15 to 25 minutes on two quiet CPU cores, after installation."
             ;;
         real)
             echo "data: real human DNA, 177 tracks of peaks and chr20 of hg19 -> real/"
