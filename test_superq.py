@@ -76,6 +76,9 @@ FOREST = "--forest-trees 6 --forest-leaf 4".split()
 def own_folder_and_seed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     keras.utils.set_random_seed(0)
+    yield
+    # A test that fails in the middle leaves it on, and all others slow.
+    tracemalloc.stop()
 
 
 def letters_to_onehot(text):
