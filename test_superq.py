@@ -4609,7 +4609,8 @@ def test_a_stopped_command_says_where_it_goes_on_and_leaves_no_temporary_file(ru
     _, error = training.communicate()
     assert training.returncode == 130
     says = r"danq.py: interrupted; the same command goes on after step \d of epoch \d+"
-    assert re.fullmatch(says, error.splitlines()[-1])
+    # TensorFlow's own threads may have a last word.
+    assert any(re.fullmatch(says, line) for line in error.splitlines()), error
     assert "Traceback" not in error
     assert sorted(os.listdir()) == ["danq", "packed", "x.fa"]
 
