@@ -886,7 +886,7 @@ study() {
         stage study-ablation$n "${ours[@]}" --ablation $n
     done
     # Then one change a run of what SuperQ is: from known motifs, where there are some.
-    find_motifs "study-weight10$tag"
+    find_motifs "study-weight0$tag"
     if [[ $motifs ]]; then
         stage study-random "${ours[@]}"
         ours+=("${known[@]}")

@@ -1601,8 +1601,8 @@ def choose_motifs(path, train):
     matrices = list(danq.read_motifs(path).values())
     # 500 less the yardstick's 146 counts: 354 numbers, of 177 motifs in two spans.
     n = (CODE - kmer_network().output_shape[1]) // len(YARDSTICK_SPANS)
-    # As they are: scaled, among so few there is no room for CTCF, which is long and
-    # like no other; which windows the choice looks at would decide about it.
+    # Not scaled: where each motif counts the same, it is luck whether CTCF's, which is
+    # long and like no other, is among so few.
     chosen = danq.most_telling(danq.occupancies(matrices, train), n, scaled=False)
     print(f"{len(chosen)} of {len(matrices):,} known motifs of {path} are chosen")
     return [matrices[i] for i in chosen]
