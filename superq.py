@@ -592,9 +592,9 @@ def strand_blind(args):
     return args.features != "pca"
 
 
-def load_encoder(out_dir, recipe):
+def encodings_of(autoencoder, recipe):
     """A function bits (n, 500 bytes) -> encodings (n, width), as they are kept."""
-    encoder = danq.FromBits(encoder_of(danq.load_model(out_dir)))
+    encoder = danq.FromBits(encoder_of(autoencoder))
 
     def encode(bits):
         return encoder.predict_on_batch(bits).astype(recipe.encodings)
@@ -940,7 +940,8 @@ def fit_and_score(args, out_dir):
         forest_seconds = round(time.time() - started, 2)
         answers = {"forest": forest_answer(forest)}
         if args.label_weight:
-            answers |= answers_with_labels(answers["forest"], out_dir)
+            model = danq.load_model(out_dir)
+            answers |= answers_with_labels(answers["forest"], model)
         # Which of them is SuperQ's answer, is chosen on validation, never on test.
         P_valid, Y_valid = ask_all(answers, file["valid"])
         about["validation"] = mean_scores(P_valid, Y_valid, labels)
@@ -1048,13 +1049,13 @@ def forest_answer(forest):
     return lambda Z: predict_forest(forest, Z)
 
 
-def answers_with_labels(from_forest, out_dir):
+def answers_with_labels(from_forest, autoencoder):
     """What the network's own label output answers, and the mean of it and the forest.
 
     The forest leads on few windows, the label output on many.
     """
     # The label layer reads the pooled half of the bottleneck, as the forest does.
-    label_layer = danq.load_model(out_dir).get_layer("labels")
+    label_layer = autoencoder.get_layer("labels")
 
     def from_labels(Z):
         return ops.convert_to_numpy(label_layer(Z[:, -POOLED:].astype(np.float32)))
@@ -1151,7 +1152,7 @@ def run_all_stages(args, out_dir):
             about = danq.read_json(out_dir / "autoencoder.json", "training")
             about |= danq.describe(args, splits["train"], splits["test"])
             about["features"] = args.features
-            encode = load_encoder(out_dir, recipe_of(args))
+            encode = encodings_of(danq.load_model(out_dir), recipe_of(args))
             one_strand = strand_blind(args)
             write_encodings(
                 path, encode, splits, labels, about, args.batch_size, one_strand
@@ -1201,10 +1202,11 @@ def trained_scores(out_dir, answer=None):
     """
     settings = danq.finished_settings(out_dir, "superq.py")
     args = argparse.Namespace(**settings)
-    encode = load_encoder(out_dir, recipe_of(args))
+    model = danq.load_model(out_dir)
+    encode = encodings_of(model, recipe_of(args))
     answers = {"forest": forest_answer(load_forest(out_dir / "forest.npz"))}
     if args.label_weight:
-        answers |= answers_with_labels(answers["forest"], out_dir)
+        answers |= answers_with_labels(answers["forest"], model)
     if answer is None:
         answer = danq.read_json(out_dir / "summary.json", "answer")["answer"]
 
@@ -1454,6 +1456,15 @@ class KmerCounts(layers.Layer):
         self.k = k
         self.span = span
         self.n_words = 4**k
+        # What stands on the other strand is a word's mate: both are added, and of each
+        # pair one column stays. A palindrome (AT) is its own mate and counts twice.
+        mates = reverse_complements(k)
+        self.one_of_each = np.flatnonzero(np.arange(self.n_words) <= mates)
+        self.its_mate = mates[self.one_of_each]
+
+    def compute_output_shape(self, input_shape):
+        # Without it, Keras traces `call` wherever a network is built: half a second.
+        return input_shape[0], len(self.one_of_each)
 
     def call(self, X):
         X = central(X, self.span)
@@ -1484,12 +1495,8 @@ class KmerCounts(layers.Layer):
         )
         counts = ops.reshape(counts, (-1, self.n_words))
 
-        # What stands on the other strand is a word's mate: both are added, and of each
-        # pair one column stays. A palindrome (AT) is its own mate and counts twice.
-        mates = reverse_complements(self.k)
-        one_of_each = np.flatnonzero(np.arange(self.n_words) <= mates)
-        own = ops.take(counts, one_of_each, 1)
-        other = ops.take(counts, mates[one_of_each], 1)
+        own = ops.take(counts, self.one_of_each, 1)
+        other = ops.take(counts, self.its_mate, 1)
         return ops.sqrt(own + other)
 
     def get_config(self):

@@ -19,6 +19,7 @@ import itertools
 import json
 import math
 import mmap
+import multiprocessing
 import os
 import re
 import resource
@@ -252,40 +253,35 @@ def learned_windows(split):
     return X[: len(X) // 2], Y[: len(Y) // 2]
 
 
-# Runs SuperQ, or a benchmark, with each list of flags; says on its first stdout which
-# is done, and what it printed.
+# Calls functions of this file, one after the other; says on its first stdout which is
+# done, and what it printed.
 IN_ORDER = """
 import contextlib, io, json, sys
-import superq, test_superq
-for name, flags in json.loads(sys.argv[1]):
-    run = superq.main
-    if "--benchmark" in flags:
-        run = test_superq.small_benchmark
-    if name == "killed":
-        run = test_superq.killed_by_the_system
+import test_superq
+for name, function, arguments in json.loads(sys.argv[1]):
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        run(flags)
+        getattr(test_superq, function)(*arguments)
     print(json.dumps([name, out.getvalue()]), flush=True)
 """
 
 
 class Beside:
-    """SuperQ's runs for fixtures, and benchmarks, in a process beside the tests.
+    """Functions of this file, called in a process beside the tests: two cores work.
 
     Its home is that of somebody who has other settings of Keras.
+    jobs : (name, name of the function, arguments)
     """
 
-    def __init__(self, folder, flags_of):
+    def __init__(self, folder, jobs):
         self.error = folder / "stderr"
-        self.flags_of = flags_of
         self.printed = {}
-        runs = json.dumps([*flags_of.items()])
         home = other_keras_settings(folder)
+        command = ["-c", IN_ORDER, json.dumps(jobs)]
         with open(self.error, "w") as error:
-            self.process = start_python("-c", IN_ORDER, runs, stderr=error, HOME=home)
+            self.process = start_python(*command, stderr=error, HOME=home)
 
     def wait_for(self, name):
-        """What the run printed, as soon as it is done."""
+        """What the job printed, as soon as it is done."""
         while name not in self.printed:
             line = self.process.stdout.readline()
             assert line, self.error.read_text()
@@ -293,16 +289,83 @@ class Beside:
         return self.printed[name]
 
 
-def killed_by_the_system(flags):
-    """SuperQ, and kill -9 as soon as it has written its first checkpoint."""
+def run_superq(*flags):
+    superq.main(flags)
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing may catch it."""
+
+
+@contextlib.contextmanager
+def before_renaming(hook):
+    """hook(name) is called before a file gets its name."""
     rename = os.replace
 
     def replace(source, target):
+        hook(Path(target).name)
         rename(source, target)
-        if Path(target).name == "checkpoint.npz":
-            os.kill(os.getpid(), signal.SIGKILL)
 
     with mock.patch.object(os, "replace", replace):
+        yield
+
+
+def kill_danq(folder, *flags):
+    """whole/danq, and killed/danq: killed at the n-th renaming of a file, thrice.
+
+    In packing, in an epoch, after training; then to its end.
+    """
+    danq.main([*flags, "--out-dir", f"{folder}/whole/danq"])
+    flags = [*flags, "--out-dir", f"{folder}/killed/danq", "--checkpoint-minutes", "0"]
+    left = 0
+
+    def count(name):
+        nonlocal left
+        left -= 1
+        if not left:
+            raise Killed
+
+    with before_renaming(count):
+        for n in (5, 12, 11):
+            left = n
+            with pytest.raises(Killed):
+                danq.main(flags)
+        danq.main(flags)
+
+
+def kill_superq(*flags):
+    """Killed by the system in an epoch, then before two files; then to its end."""
+    # A process of its own: nobody can catch kill -9.
+    first = multiprocessing.get_context("spawn").Process(
+        target=kill_after_a_checkpoint, args=flags
+    )
+    first.start()
+    first.join()
+    assert first.exitcode == -signal.SIGKILL
+    left = ["encodings.h5", "summary.json"]
+
+    def kill_once(name):
+        if name in left:
+            left.remove(name)
+            raise Killed
+
+    with before_renaming(kill_once):
+        for _ in range(2):
+            with pytest.raises(Killed):
+                superq.main(flags)
+        superq.main(flags)
+
+
+def kill_after_a_checkpoint(*flags):
+    """SuperQ, and kill -9 before it renames a file after its first checkpoint."""
+    names = []
+
+    def kill_second(name):
+        names.append(name)
+        if names.count("checkpoint.npz") == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with contextlib.redirect_stdout(io.StringIO()), before_renaming(kill_second):
         superq.main(flags)
 
 
@@ -368,7 +431,7 @@ def benchmark_flags(folder):
     }
 
 
-def small_benchmark(flags):
+def small_benchmark(*flags):
     """A benchmark that takes no longer than it must."""
     module = sys.modules[__name__]
     with mock.patch.multiple(module, SECONDS=0.1, BATCHES=(10,), MATRIX=64):
@@ -383,40 +446,44 @@ def beside(request, tmp_path_factory):
     """
     asked = {name for item in request.session.items for name in item.fixturenames}
     folders = {}
-    flags_of = {}
+    jobs = []
     if "learned" in asked:
         folders["learned"] = folder = tmp_path_factory.mktemp("learned")
         write_learned_data(folder)
         for name in ("superq", "superq-shuffled"):
-            flags_of[f"learned {name}"] = learned_flags(folder, name)
+            jobs.append((f"learned {name}", "run_superq", learned_flags(folder, name)))
     if "runs" in asked:
         folders["runs"] = folder = tmp_path_factory.mktemp("runs")
         (folder / "more.fa").write_text(">chr\n" + "GATTACAT" * 1000 + "N" * 2500)
         write_words_as_motifs(folder / "words.meme")
-        data = request.getfixturevalue("data_dir")
-        flags_of |= small_flags(folder, data)
-        del flags_of["danq"]
+        flags_of = small_flags(folder, request.getfixturevalue("data_dir"))
+        for name, flags in flags_of.items():
+            if name != "danq":
+                jobs.append((name, "run_superq", flags))
     if "yardsticks" in asked:
         folders["yardsticks"] = folder = tmp_path_factory.mktemp("yardsticks")
         (folder / "two.meme").write_text(MEME)
         (folder / "data").mkdir()
         with contextlib.chdir(folder / "data"):
             write_data()
-        flags_of |= yardstick_flags(folder)
+        for name, flags in yardstick_flags(folder).items():
+            jobs.append((name, "run_superq", flags))
     if "benchmarks" in asked:
         folders["benchmarks"] = folder = tmp_path_factory.mktemp("benchmarks")
         for name, flags in benchmark_flags(folder).items():
-            flags_of[f"benchmark {name}"] = flags
-    # The last one: nothing comes after it.
+            jobs.append((f"benchmark {name}", "small_benchmark", flags))
     if "killed" in asked:
-        folders["killed"] = tmp_path_factory.mktemp("killed") / "superq"
-        flags_of["killed"] = small_flags(folders["runs"], data)["superq"]
-        flags_of["killed"] += ["--out-dir", str(folders["killed"])]
-        flags_of["killed"] += ["--checkpoint-minutes", "0"]
-    if not flags_of:
+        folders["killed"] = folder = tmp_path_factory.mktemp("killed")
+        where = ["--out-dir", f"{folder}/superq", "--checkpoint-minutes", "0"]
+        flags = [*flags_of["superq"], *where]
+        jobs.append(("killed superq", "kill_superq", flags))
+        data = ["--data-dir", str(request.getfixturevalue("data_dir"))]
+        flags = [*SMALL, "--lstm-units", "0", *data, "--limit", "40"]
+        jobs.append(("killed danq", "kill_danq", [str(folder), *flags]))
+    if not jobs:
         yield None
         return
-    runs_beside = Beside(tmp_path_factory.mktemp("beside"), flags_of)
+    runs_beside = Beside(tmp_path_factory.mktemp("beside"), jobs)
     runs_beside.folders = folders
     yield runs_beside
     runs_beside.process.kill()
@@ -445,7 +512,9 @@ def learned(beside):
     {"danq", "danq-shuffled", "superq", "superq-shuffled"}; test labels are true.
     """
     folder = beside.folders["learned"]
-    with mock.patch.dict(danq.RECIPES["2016"], rate=3e-3):
+    # Filters little longer than the words, and a higher rate: they learn sooner.
+    narrow = mock.patch.object(danq, "WIDTH", 12)
+    with narrow, mock.patch.dict(danq.RECIPES["2016"], rate=3e-3):
         for name in ("danq", "danq-shuffled"):
             danq.main(learned_flags(folder, name))
     names = ("danq", "danq-shuffled", "superq", "superq-shuffled")
@@ -497,15 +566,13 @@ def benchmarks(beside):
 
 @pytest.fixture(scope="session")
 def killed(beside, runs):
-    """Folder and flags of a run like runs["superq"], killed by the system in an epoch.
-
-    kill -9 is after its first checkpoint, which each step writes.
-    """
-    for name in beside.flags_of:
-        if name != "killed":
-            beside.wait_for(name)
-    assert beside.process.wait() == -signal.SIGKILL, beside.error.read_text()
-    return beside.folders["killed"], beside.flags_of["killed"]
+    """Runs that were killed, and went on: {name: (folder, expected, printed)}."""
+    folder = beside.folders["killed"]
+    printed = {name: beside.wait_for(f"killed {name}") for name in SCRIPTS}
+    return {
+        "danq": (folder / "killed/danq", folder / "whole/danq", printed["danq"]),
+        "superq": (folder / "superq", runs["superq"][0], printed["superq"]),
+    }
 
 
 def predicted(name, folder, X):
@@ -1523,8 +1590,8 @@ def test_fasta_is_annotated_whatever_the_strand_and_the_batch_mates(runs, name):
     strands = enumerate([*X, *danq.reverse_complement(X)])
     Path("x.fa").write_text("".join(f">s{i}\n{letters_of(x)}\n" for i, x in strands))
     labels = [row["name"] for row in read_table(runs[name][0] / "metrics.csv")]
-    for size in (5, 12):
-        flags = f"--predict x.fa --batch-size {size} --output new/p.tsv --plot p.png"
+    for size, picture in ((5, ""), (12, "--plot p.png")):
+        flags = f"--predict x.fa --batch-size {size} --output new/p.tsv {picture}"
         flags += f" --out-dir {runs[name][0]}"
         SCRIPTS[name].main(flags.split())
         head, rows = read_predictions("new/p.tsv")
@@ -3898,13 +3965,11 @@ def table_rows(path):
 
 
 def captured_figures(monkeypatch):
-    """A dict that gets each figure that is saved, by its path."""
+    """A dict that gets each figure, by its path, in place of the disk."""
     figures = {}
-    save = danq.save_figure
 
     def capture(figure, path, simulated):
         figures[Path(path).name] = figure
-        save(figure, path, simulated)
 
     monkeypatch.setattr(danq, "save_figure", capture)
     return figures
@@ -4063,7 +4128,11 @@ def test_a_learning_curve_has_its_points_at_the_training_windows(runs, monkeypat
     np.testing.assert_allclose(points[1], [[40, 0.1625], [80, 0.2]])
 
 
-def test_seeds_become_a_mean_and_other_settings_rows_of_their_own(runs, capsys):
+def test_seeds_become_a_mean_and_other_settings_rows_of_their_own(
+    runs, capsys, monkeypatch
+):
+    figures = captured_figures(monkeypatch)
+
     def copy_run(name, auroc=0.5, windows=40, tested=10, **settings):
         shutil.copytree(runs["kmer"][0], name)
         record = read_json(f"{name}/args.json")
@@ -4105,8 +4174,7 @@ def test_seeds_become_a_mean_and_other_settings_rows_of_their_own(runs, capsys):
     assert "| k-mers -> forest | 0.6500 ± 0.0707 / " in printed(
         "--curve 0 1 larger --output curve.md"
     )
-    assert Path("seeds.v1.png").is_file()
-    assert Path("curve.png").is_file()
+    assert {"seeds.v1.png", "curve.png"} <= figures.keys()
     Path("2/metrics.csv").write_text("".join(open("2/metrics.csv").readlines()[:3]))
     for flags, says in (
         ("--compare 0 larger", "limit is 41, not 40"),
@@ -4118,10 +4186,6 @@ def test_seeds_become_a_mean_and_other_settings_rows_of_their_own(runs, capsys):
 
 
 # ---- nothing is lost
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it."""
 
 
 def check_same_run(folder, expected):
@@ -4138,54 +4202,11 @@ def check_same_run(folder, expected):
     }
 
 
-def test_danq_killed_between_any_two_writes_ends_as_if_it_had_not(
-    data_dir, monkeypatch
-):
-    """Killed at the n-th renaming of a file: in packing, an epoch, after training."""
-    flags = [*SMALL, "--lstm-units", "0", "--data-dir", str(data_dir), "--limit", "40"]
-    danq.main([*flags, "--out-dir", "whole/danq"])
-    flags += ["--out-dir", "killed/danq", "--checkpoint-minutes", "0"]
-    rename = os.replace
-    renamings = {"left": 0}
-
-    def replace(*paths):
-        renamings["left"] -= 1
-        if not renamings["left"]:
-            raise Killed
-        rename(*paths)
-
-    monkeypatch.setattr(os, "replace", replace)
-    for n in (5, 12, 11):
-        renamings["left"] = n
-        with pytest.raises(Killed):
-            danq.main(flags)
-    danq.main(flags)
-    check_same_run(Path("killed/danq"), Path("whole/danq"))
-
-
-def test_superq_killed_by_the_system_and_between_writes_ends_as_if_it_had_not(
-    runs, killed, monkeypatch, capsys
-):
-    """kill -9 in the middle of an epoch; then before encodings.h5 and summary.json."""
-    expected, _, _ = runs["superq"]
-    folder, flags = killed
-    step = json.loads(str(np.load(folder / "checkpoint.npz")["state"]))["step"]
-    assert 0 < step < 4
-    rename = os.replace
-
-    def replace(source, target):
-        if Path(target).name in left:
-            left.remove(Path(target).name)
-            raise Killed
-        rename(source, target)
-
-    left = ["encodings.h5", "summary.json"]
-    monkeypatch.setattr(os, "replace", replace)
-    for _ in range(2):
-        with pytest.raises(Killed):
-            superq.main(flags)
-    assert "going on after step" in capsys.readouterr().out
-    superq.main(flags)
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_run_that_is_killed_ends_as_if_it_had_not_been(killed, name):
+    """By kill -9, or between any two writes: kill_danq, kill_superq."""
+    folder, expected, printed = killed[name]
+    assert re.search(r"going on after step [1-3] of epoch 1\n", printed)
     check_same_run(folder, expected)
 
 
@@ -4699,7 +4720,10 @@ def test_the_place_for_scores_is_tried_before_scoring(runs, data_dir, capsys):
     check_one_line(capsys, "file/x: Not a directory", danq.score_elsewhere, args, score)
 
 
-def test_runs_are_told_apart_by_settings_in_tables_and_curves(runs, capsys):
+def test_runs_are_told_apart_by_settings_in_tables_and_curves(
+    runs, capsys, monkeypatch
+):
+    captured_figures(monkeypatch)
     kmer = runs["kmer"][0]
     copy_run(kmer, "a", seed=1)
     copy_run(kmer, "b", seed=2)
@@ -5566,8 +5590,8 @@ def benchmark_both(args, folder, split):
 
 def benchmark_encoding(args, folder, split):
     """Encode all rows: a row of the table."""
-    encode = superq.load_encoder(folder, superq.RECIPES[args.ablation])
     autoencoder = danq.load_model(folder)
+    encode = superq.encodings_of(autoencoder, superq.RECIPES[args.ablation])
     labels = [danq.Label(i, "", "", "") for i in range(split.n_labels)]
     encode(split.X[: args.batch_size])  # compiles
     with Measured() as it:
