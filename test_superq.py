@@ -293,6 +293,13 @@ def run_superq(*flags):
     superq.main(flags)
 
 
+def learn(name, *flags):
+    """Short filters and a higher rate: a small DanQ learns sooner."""
+    narrow = mock.patch.object(danq, "WIDTH", 12)
+    with narrow, mock.patch.dict(danq.RECIPES["2016"], rate=3e-3):
+        SCRIPTS[name].main(flags)
+
+
 class Killed(BaseException):
     """Not an Exception: nothing may catch it."""
 
@@ -369,8 +376,11 @@ def kill_after_a_checkpoint(*flags):
         superq.main(flags)
 
 
+LEARNERS = ("danq", "danq-shuffled", "superq", "superq-shuffled")
+
+
 def learned_flags(folder, name):
-    """Of "danq" or "superq", on the data of `folder`; -shuffled on its twin's."""
+    """Of a learner, on the data of `folder`; of a shuffled one, on its twin's."""
     script, _, twin = name.partition("-")
     own = {
         "danq": "--epochs 4 --filters 16",
@@ -450,8 +460,9 @@ def beside(request, tmp_path_factory):
     if "learned" in asked:
         folders["learned"] = folder = tmp_path_factory.mktemp("learned")
         write_learned_data(folder)
-        for name in ("superq", "superq-shuffled"):
-            jobs.append((f"learned {name}", "run_superq", learned_flags(folder, name)))
+        for name in LEARNERS:
+            flags = [name.removesuffix("-shuffled"), *learned_flags(folder, name)]
+            jobs.append((f"learned {name}", "learn", flags))
     if "runs" in asked:
         folders["runs"] = folder = tmp_path_factory.mktemp("runs")
         (folder / "more.fa").write_text(">chr\n" + "GATTACAT" * 1000 + "N" * 2500)
@@ -509,18 +520,11 @@ def write_learned_data(folder):
 def learned(beside):
     """Folders of runs that learned, and of twins whose labels were shuffled.
 
-    {"danq", "danq-shuffled", "superq", "superq-shuffled"}; test labels are true.
+    {name of LEARNERS: folder}; test labels are true.
     """
-    folder = beside.folders["learned"]
-    # Filters little longer than the words, and a higher rate: they learn sooner.
-    narrow = mock.patch.object(danq, "WIDTH", 12)
-    with narrow, mock.patch.dict(danq.RECIPES["2016"], rate=3e-3):
-        for name in ("danq", "danq-shuffled"):
-            danq.main(learned_flags(folder, name))
-    names = ("danq", "danq-shuffled", "superq", "superq-shuffled")
-    for name in names[2:]:
+    for name in LEARNERS:
         beside.wait_for(f"learned {name}")
-    return {name: folder / name for name in names}
+    return {name: beside.folders["learned"] / name for name in LEARNERS}
 
 
 @pytest.fixture(scope="session")
@@ -750,6 +754,961 @@ def test_dropout_acts_in_training_alone():
     moving = [np.asarray(network(X, training=True)) for _ in range(2)]
     np.testing.assert_array_equal(*still)
     assert abs(moving[0] - moving[1]).max() > 1e-3
+
+
+# ---- danq.py: data
+
+
+def test_strands_in_letters():
+    flipped = danq.reverse_complement(letters_to_onehot("GATTACAN"))
+    np.testing.assert_array_equal(flipped, letters_to_onehot("NTGTAATC"))
+    np.testing.assert_array_equal(
+        danq.reverse_complement(flipped), letters_to_onehot("GATTACAN")
+    )
+    degenerate = np.array([[[1, 0, 1, 0]]])  # M is A or C; its complement K is T or G
+    assert danq.reverse_complement(degenerate).tolist() == [[[0, 1, 0, 1]]]
+
+
+def check_packing(write, X, Y, tile=danq.TILE, **options):
+    """Data are packed into what they were, `tile` bytes at a time."""
+    write("train", X, Y, **options)
+    shutil.rmtree("packed", ignore_errors=True)
+    with mock.patch.object(danq, "TILE", tile):
+        split = danq.load_split(".", "train", "packed")
+    np.testing.assert_array_equal(danq.onehot(split.X), X)
+    np.testing.assert_array_equal(split.labels(), Y)
+
+
+@pytest.mark.parametrize(
+    ("write", "options"),
+    [
+        (write_v5, {}),
+        (write_v5, {"compressed": True}),
+        (write_hdf5, {}),
+        (write_hdf5, {"dtype": "f8"}),
+        (write_hdf5, {"chunks": (7, 1, 11), "compression": "gzip", "shuffle": True}),
+        (write_hdf5, {"label_chunks": (3, 60)}),
+        (write_hdf5, {"label_chunks": (5, 60)}),
+    ],
+)
+def test_data_layouts_and_formats(write, options):
+    """Read at once; and in tiles, which share a byte: it holds eight labels."""
+    check_packing(write, *random_data(K=19), **options)
+    check_packing(write, *random_data(K=19), tile=300, **options)
+
+
+def test_memory_of_packing_is_bound_by_the_tile():
+    """A tenth of 4 MB at most; of odd rows strands are not compared."""
+    write_hdf5(
+        "train",
+        random_sequences(1001),
+        np.ones((1001, 9), np.uint8),
+        chunks=(1000, 4, 10),
+    )
+    tracemalloc.start()
+    with mock.patch.object(danq, "TILE", 100_000):
+        danq.load_split(".", "train", "packed")
+    assert tracemalloc.get_traced_memory()[1] < 400_000
+    tracemalloc.stop()
+
+
+@hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
+@hypothesis.given(
+    st.integers(1, 40),
+    st.integers(1, 20),
+    st.integers(1, 1000),
+    st.integers(1, 40),
+    st.integers(1, 5),
+)
+def test_packing_does_not_depend_on_the_data_layout(n, K, rows, columns, chunks):
+    rng, columns = np.random.default_rng([n, K]), min(columns, n)
+    X = rng.integers(2, size=(n, 1000, 4), dtype=np.uint8)
+    Y = rng.integers(2, size=(n, K), dtype=np.uint8)
+    tile = max(1000, chunks * rows * 4 * columns)
+    check_packing(write_hdf5, X, Y, tile, chunks=(rows, 4, columns))
+
+
+def test_data_rows_at_random_are_what_the_files_hold(data_dir):
+    for name in danq.SPLITS:
+        split = danq.load_split(data_dir, name, "packed", limit=7)
+        rows = split.X.rows
+        keys = (f"{name}xdata", f"{name}data")
+        with danq.open_mat(data_dir / f"{name}.mat", keys) as (X, Y, _):
+            half = X.shape[-1] // 2
+            np.testing.assert_array_equal(rows[7:], rows[:7] + half)
+            bases = X[..., rows].transpose(2, 0, 1)
+            np.testing.assert_array_equal(danq.onehot(split.X[:]), bases)
+            np.testing.assert_array_equal(split.labels(), Y[:, rows].T)
+        assert split.strands
+        assert split.windows == 7
+
+
+def test_a_limit_takes_windows_at_random_and_smaller_ones_from_larger(capsys):
+    X, Y = random_data(400)
+    write_v5("valid", X, Y)
+    taken = {}
+    for limit in (10, 20, 60, 199, 200, 1000):
+        split = danq.load_split(".", "valid", "packed", limit)
+        n = min(limit, 200)
+        assert (split.windows, len(split)) == (n, 2 * n)
+        bits = danq.onehot(split.X[:])
+        rows = []  # of the file, each found by its bases
+        for row in bits[:n]:
+            rows.append(int(np.flatnonzero((X == row).all((1, 2)))[0]))
+        np.testing.assert_array_equal(bits[n:], X[np.array(rows) + 200])
+        np.testing.assert_array_equal(split.window_labels(), Y[rows])
+        taken[limit] = set(rows)
+        assert len(taken[limit]) == n
+    assert taken[10] < taken[20] < taken[60] < taken[199] < taken[200]
+    assert max(taken[10]) > 100, "they are not the first ones"
+    assert 60 < np.mean(list(taken[60])) < 140, "spread over all"
+    assert capsys.readouterr().out.count("packed valid.mat") == 1, "whole, and once"
+
+
+def test_data_are_packed_once_and_again_when_source_or_copy_changed(capsys):
+    def pack(n, says):
+        split = danq.load_split(".", "valid", "packed")
+        assert (danq.onehot(split.X) == random_data(n)[0]).all()
+        assert split.windows == n // 2
+        assert ("packed" in capsys.readouterr().out) == says
+
+    write_v5("valid", *random_data(60))
+    pack(60, True)
+    pack(60, False)
+    write_v5("valid", *random_data(40))
+    pack(40, True)
+    note = next(Path("packed").rglob("valid.json"))
+    older = json.dumps(read_json(note) | {"format": 0})
+    for file, spoilt in (
+        ("valid_X.npy", ""),
+        ("valid.json", "[]"),
+        ("valid.json", older),
+    ):
+        next(Path("packed").rglob(file)).write_text(spoilt)
+        pack(40, True)
+
+
+@pytest.mark.parametrize("strands", [True, False])
+def test_strands_of_data_are_averaged_where_the_halves_are_strands(strands):
+    X, Y = random_data()
+    if not strands:
+        X[30:] = X[:30]
+    write_v5("valid", X, Y)
+    split = danq.load_split(".", "valid", "packed")
+    A = X[:, :, 0].sum(1, keepdims=True)
+    expected = (A[:30] + A[30:]) / 2 if strands else A
+    assert split.strands == strands
+    assert split.windows == len(expected)
+    limited = danq.load_split(".", "valid", "packed", limit=8)
+    assert len(limited) == 8 * (1 + strands)
+    np.testing.assert_allclose(
+        danq.strand_mean(lambda rows: rows, A, split.windows, strands, 7), expected
+    )
+
+
+def test_strand_mean_meets_each_window_with_its_own_other_strand():
+    """Windows 1, 2, 3 and their other strands 10, 20, 30, in batches of two."""
+    X = np.array([[1.0], [2], [3], [10], [20], [30]])
+    means = danq.strand_mean(lambda rows: rows, X, 3, True, 2)
+    assert means.ravel().tolist() == [5.5, 11, 16.5]
+    alone = danq.strand_mean(lambda rows: rows, X, 6, False, 4)
+    assert alone.ravel().tolist() == [1, 2, 3, 10, 20, 30]
+
+
+def test_batches_take_each_row_once_in_an_order_of_seed_and_epoch():
+    X, Y = random_data()
+    split = split_of(X, Y)
+    orders = [
+        danq.Batches(split, 25, *key).order.tolist() for key in ((1, 0), (1, 1), (2, 0))
+    ]
+    assert len({*map(tuple, orders)}) == 3
+    assert all(sorted(order) == [*range(60)] for order in orders)
+    for i, rows in enumerate((orders[0][:25], orders[0][25:50], orders[0][50:])):
+        bits, labels = danq.Batches(split, 25, seed=1)[i]
+        np.testing.assert_array_equal(danq.onehot(bits), X[rows])
+        np.testing.assert_array_equal(np.unpackbits(labels, axis=1, count=9), Y[rows])
+
+
+def edit(split="train", X=lambda X: X, Y=lambda Y: Y, write=write_hdf5):
+    """A way to spoil data: rewrite one split from changed arrays."""
+    original = random_data()
+    return lambda: write(split, X(original[0]), Y(original[1]))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda: os.remove("valid.mat"), "valid.mat is missing"),
+        (
+            lambda: os.truncate("train.mat", 3000),
+            "train.mat is damaged.* copy it again",
+        ),
+        (
+            lambda: os.truncate("valid.mat", 5000),
+            "valid.mat is damaged .* complete MATLAB",
+        ),
+        (
+            lambda: scipy.io.savemat("test.mat", {"x": 1}),
+            "test.mat has no variable testxdata",
+        ),
+        (
+            edit(X=lambda X: X.transpose(0, 2, 1)),
+            r"trainxdata has shape \(4, 1000, 60\)",
+        ),
+        (edit(Y=lambda Y: Y[:50]), r"traindata has shape \(9, 50\).*60 sequences"),
+        (
+            edit(Y=lambda Y: np.where(Y, np.nan, 0)),
+            r"traindata must hold 0 and 1 only, not nan \(row \d, sequence \d",
+        ),
+        (
+            edit("valid", X=lambda X: X * -1.0, write=write_v5),
+            "validxdata must hold 0 and 1 only, not -1",
+        ),
+        (
+            edit("test", Y=lambda Y: Y[:, :5], write=write_v5),
+            "the splits differ in their number of labels",
+        ),
+        (
+            lambda: write_hdf5("train", *random_data(), chunks=(1000, 4, 60)),
+            "too large .* h5repack -l CHUNK=1000x4x256",
+        ),
+        (
+            lambda: Path("labels.tsv").write_text("column\tassay\tname\n0\tTF\tCTCF\n"),
+            r"labels.tsv, line 3: must be",
+        ),
+    ],
+)
+def test_bad_data_give_one_clear_line(capsys, monkeypatch, spoil, says):
+    monkeypatch.setattr(danq, "TILE", 200_000)  # bytes of the largest HDF5 chunk
+    write_data()
+    spoil()
+    check_one_line(
+        capsys, says, danq.main, ["--data-dir", ".", "--out-dir", "out/danq"]
+    )
+    assert not list(Path().rglob("*.tmp*"))
+    assert not Path("out/danq").exists()
+
+
+def test_unusual_data_run_to_the_end():
+    """One label, odd rows, a single test row, rows of N alone, links; no digits."""
+    X, Y = random_data(31, K=1)
+    X[3:6] = 0
+    Path("data").mkdir()
+    for split, n in (("train", 31), ("valid", 7), ("test", 1)):
+        write_hdf5(split, X[:n], Y[:n])
+        Path(f"data/{split}.mat").symlink_to(f"../{split}.mat")
+    flags = [*SMALL, *FOREST, "--epochs", "1", "--no-lstm", "--digits", "none"]
+    superq.main(flags)
+    summary = read_json("runs/superq/summary.json")
+    assert summary["model"] == "SuperQ, digits none, no BLSTM"
+    assert "reconstruction" not in summary
+    with h5py.File("runs/superq/encodings.h5") as file:
+        assert file["train/Z"].shape[1] == 250
+    assert np.load("runs/superq/forest.npz")["feature"].min() == 0
+    assert (summary["labels"], summary["test_windows"], summary["labels_scored"]) == (
+        1,
+        1,
+        0,
+    )
+
+
+# ---- danq.py: data from peaks and a genome
+
+# The folder of hg19_peaks and hg19_subset, which was cut from these peaks.
+PEAKS_DATA = os.environ.get("PEAKS_DATA") and Path(os.environ["PEAKS_DATA"]).resolve()
+COMPLEMENT = str.maketrans("ACGT", "TGCA")
+SPLIT_REGIONS = (["v"], ["t"])  # chromosomes of the small genome
+
+
+def random_dna(n, seed):
+    return "".join(np.random.default_rng(seed).choice(list("ACGT"), n))
+
+
+def write_genome(genome, path="genome.fa", width=60, end="\n"):
+    with open(path, "w", newline="") as file:
+        for name, letters in genome.items():
+            file.write(f">{name} made up{end}")
+            for first in range(0, len(letters), width):
+                file.write(letters[first : first + width] + end)
+
+
+def write_tracks(tracks):
+    """tracks : {name: (assay, [(chromosome, start, end), ...])}"""
+    lines = ["assay\tname\tfile\n"]
+    for name, (assay, peaks) in tracks.items():
+        lines.append(f"{assay}\t{name}\t{name}.bed\n")
+        rows = [f"{chrom}\t{start}\t{end}\n" for chrom, start, end in peaks]
+        Path(f"{name}.bed").write_text("".join(rows))
+    Path("tracks.tsv").write_text("".join(lines))
+
+
+def small_genome():
+    """3,050 bases to train on, and two of 1,400."""
+    return {
+        "a": random_dna(3050, 1),
+        "v": random_dna(1400, 2),
+        "t": random_dna(1400, 3),
+    }
+
+
+def small_tracks():
+    """Every kept bin has a peak of TF or of a histone mark."""
+    return {
+        "ctcf": ("TF", [("a", 0, 3000), ("v", 0, 1400), ("t", 0, 1400)]),
+        "open": ("DNase", [("a", 500, 900)]),
+    }
+
+
+def make(valid=SPLIT_REGIONS[0], test=SPLIT_REGIONS[1], **more):
+    danq.make_data("out", "genome.fa", "tracks.tsv", valid, test, **more)
+
+
+def read_mat(path):
+    """One-hot (n, 1000, 4) and labels (n, K) of out/SPLIT.mat."""
+    split = Path(path).stem
+    keys = (f"{split}xdata", f"{split}data")
+    with danq.open_mat(path, keys) as (X, Y, _):
+        return X[()].transpose(2, 0, 1), Y[()].T
+
+
+def read_made(folder="out"):
+    """{split: [(letters, labels), ...]} of both strands, decoded by hand."""
+    rows = {}
+    for split in danq.SPLITS:
+        X, Y = read_mat(f"{folder}/{split}.mat")
+        assert (X.sum(-1) == 1).all()
+        letters = np.array(list("AGCT"))[X.argmax(-1)]
+        rows[split] = [
+            ("".join(text), tuple(labels))
+            for text, labels in zip(letters, Y.tolist(), strict=True)
+        ]
+    return rows
+
+
+def read_beds(folder="out"):
+    beds = {}
+    for split in danq.SPLITS:
+        lines = Path(f"{folder}/{split}.bed").read_text().splitlines()
+        fields = [line.split("\t") for line in lines]
+        beds[split] = [(chrom, int(start), int(end)) for chrom, start, end in fields]
+    return beds
+
+
+def owner_of(chrom, base, regions):
+    """The split of a base; regions : {split: [(chromosome, start, end)]}, from 0."""
+    for split, stretches in regions.items():
+        for name, start, end in stretches:
+            if name == chrom and start <= base < end:
+                return split
+    return "train"
+
+
+def oracle(genome, tracks, regions, rule):
+    """What make_data writes, base by base: {split: [(bin, letters, labels)]}."""
+    expected = {split: [] for split in danq.SPLITS}
+    for chrom, letters in genome.items():
+        for start in range(0, len(letters) - 199, 200):
+            left, right = start - 400, start + 600
+            if left < 0 or right > len(letters):
+                continue
+            window = letters[left:right].upper()
+            owners = {owner_of(chrom, base, regions) for base in range(left, right)}
+            labels = []
+            for _, peaks in tracks.values():
+                covered = 0
+                for base in range(start, start + 200):
+                    covered += any(
+                        name == chrom and first <= base < last
+                        for name, first, last in peaks
+                    )
+                labels.append(int(covered > 100))
+            is_tf = [assay == "TF" for assay, _ in tracks.values()]
+            wanted = {
+                "tf": any(np.array(labels) & is_tf),
+                "any": any(labels),
+                "all": True,
+            }
+            if "N" not in window and len(owners) == 1 and wanted[rule]:
+                row = ((chrom, start, start + 200), window, tuple(labels))
+                expected[owners.pop()].append(row)
+    return expected
+
+
+def check_against_oracle(genome, tracks, regions, rule):
+    expected = oracle(genome, tracks, regions, rule)
+    rows = read_made()
+    beds = read_beds()
+    for split in danq.SPLITS:
+        forward = [(window, labels) for _, window, labels in expected[split]]
+        reverse = [(w.translate(COMPLEMENT)[::-1], labels) for w, labels in forward]
+        assert rows[split] == forward + reverse
+        assert beds[split] == [bin_ for bin_, _, _ in expected[split]]
+    return expected
+
+
+def whole_chromosome(genome, chrom):
+    return [(chrom, 0, len(genome[chrom]))]
+
+
+def check_make(capsys, says, **arguments):
+    """make must print one line that matches `says`, exit with 2, leave nothing."""
+    with pytest.raises(SystemExit) as stop:
+        danq.command_line(lambda: make(**arguments))
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.count("\n") == 1
+    assert re.search(says, error), error
+    assert not list(Path().glob(".out*"))
+
+
+@pytest.mark.parametrize("rule", danq.RULES)
+def test_bins_are_labelled_as_an_oracle_in_letters_says(rule):
+    """Peaks of 100 and 101 bases of a bin, overlapping, over borders, at both ends."""
+    genome = small_genome()
+    genome["a"] = genome["a"][:600].lower() + genome["a"][600:]
+    genome["t"] = genome["t"][:1399] + "n"
+    tracks = {
+        "borders": (
+            "TF",
+            [
+                ("a", 400, 500),  # 100 of bin 400: not enough
+                ("a", 699, 800),  # 101 of bin 600
+                ("a", 850, 951),  # 101 of bin 800, inside
+                ("a", 1100, 1300),  # 100 of bins 1000 and 1200
+                ("a", 1499, 1701),  # 101 of bins 1400 and 1600
+            ],
+        ),
+        "unions": (
+            "TF",
+            [
+                ("a", 460, 560),
+                ("a", 410, 470),  # with the one before 150 of bin 400
+                ("a", 610, 670),
+                ("a", 610, 670),  # the same one again: 60, not 120
+                ("a", 800, 850),
+                ("a", 850, 901),  # touch: 101 of bin 800
+                ("a", 1000, 1051),
+                ("a", 1149, 1199),  # apart: 101 of bin 1000
+                ("a", 1200, 1400),
+                ("a", 1250, 1260),  # inside another
+                ("a", 1799, 1850),
+                ("a", 1800, 1900),  # 100 of bin 1800
+                ("a", 2000, 2000),  # of no bases
+            ],
+        ),
+        "ends": ("histone", [("a", 0, 700), ("a", 2300, 3050), ("v", 0, 1400)]),
+        "rest": ("TF", [("v", 400, 1000), ("t", 0, 1400)]),
+        "open": ("DNase", [("t", 0, 1400), ("a", 2000, 2101)]),
+    }
+    write_genome(genome)
+    write_tracks(tracks)
+    make(bins=rule)
+    regions = {
+        "valid": whole_chromosome(genome, "v"),
+        "test": whole_chromosome(genome, "t"),
+    }
+    expected = check_against_oracle(genome, tracks, regions, rule)
+    labels = {bin_[1]: row for bin_, _, row in expected["train"]}
+    assert labels[600][0] == 1
+    assert labels[400][:2] == (0, 1)
+    assert labels[800][:2] == (1, 1)
+    # of "v" 3 bins; the last two of "t" lie in windows with its N or over its end
+    assert len(expected["valid"]) == 3
+    assert len(expected["test"]) == 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_peaks_and_regions(seed, monkeypatch):
+    """Regions in the middle of chromosomes; blocks of 3 windows, FASTA read by 70."""
+    monkeypatch.setattr(danq, "WINDOWS", 3)
+    monkeypatch.setattr(danq, "FASTA_BLOCK", 70)
+    rng = np.random.default_rng(seed)
+    genome = {"x": random_dna(9_123, seed), "y": random_dna(7_000, seed + 10)}
+    genome["y"] = genome["y"][:2500] + "N" + genome["y"][2501:]
+    tracks = {}
+    for number in range(11):  # two bytes of labels
+        peaks = []
+        for _ in range(25):
+            chrom = str(rng.choice(list(genome)))
+            start = int(rng.integers(0, 6_600))
+            peaks.append((chrom, start, start + int(rng.integers(20, 400))))
+        tracks[f"track{number}"] = (["TF", "DNase"][number % 2], peaks)
+    write_genome(genome)
+    write_tracks(tracks)
+    make(["x:3,001-6,000"], ["y:4001-", "x:6001-8000"])
+    regions = {
+        "valid": [("x", 3000, 6000)],
+        "test": [("y", 4000, 7000), ("x", 6000, 8000)],
+    }
+    check_against_oracle(genome, tracks, regions, "tf")
+
+
+@pytest.mark.parametrize("start", [3000, 3001, 2950, 3049])
+def test_no_window_reaches_into_another_split(start):
+    """Borders are rounded to bins, so that counting from 0 or from 1 is the same."""
+    genome = {"x": random_dna(9_000, 1)}
+    write_genome(genome)
+    write_tracks({"all": ("TF", [("x", 0, 9000)])})
+    make([f"x:{start}-5000"], ["x:5000-"])
+    bins = {split: {row[1] for row in rows} for split, rows in read_beds().items()}
+    assert bins["train"] == set(range(400, 2401, 200))
+    assert bins["valid"] == set(range(3400, 4401, 200))
+    assert bins["test"] == set(range(5400, 8401, 200))
+    covered = {}
+    for split, starts in bins.items():
+        covered[split] = {base for s in starts for base in range(s - 400, s + 600)}
+    assert not covered["train"] & covered["valid"]
+    assert not covered["valid"] & covered["test"]
+    assert not covered["train"] & covered["test"]
+
+
+@pytest.mark.skipif(
+    not shutil.which("bedtools"), reason="needs bedtools (Debian: apt install bedtools)"
+)
+def test_labels_are_those_of_bedtools():
+    """bedtools coverage of each kept bin by a label's peaks, and getfasta's letters."""
+    rng = np.random.default_rng(5)
+    genome = {"x": random_dna(60_000, 5), "v": random_dna(9_000, 6)}
+    genome["t"] = random_dna(9_000, 7)
+    tracks = {}
+    for number in range(3):
+        peaks = []
+        for _ in range(150):
+            chrom = str(rng.choice(list(genome), p=(0.8, 0.1, 0.1)))
+            start = int(rng.integers(0, len(genome[chrom]) - 500))
+            peaks.append((chrom, start, start + int(rng.integers(30, 500))))
+        tracks[f"track{number}"] = ("TF", peaks)
+    write_genome(genome)
+    write_tracks(tracks)
+    make(bins="all")
+    rows = read_made()
+    for split in danq.SPLITS:
+        bed = f"out/{split}.bed"
+        half = len(rows[split]) // 2
+        for column, name in enumerate(tracks):
+            # chrom, start, end, peaks, bases covered, length, fraction
+            printed = run_bedtools(f"bedtools coverage -a {bed} -b {name}.bed")
+            covered = [int(line.split("\t")[4]) for line in printed.splitlines()]
+            labels = [row[1][column] for row in rows[split][:half]]
+            assert labels == [int(bases > 100) for bases in covered]
+        sizes = "".join(f"{name}\t{len(dna)}\n" for name, dna in genome.items())
+        Path("sizes").write_text(sizes)
+        Path("w.bed").write_text(
+            run_bedtools(f"bedtools slop -b 400 -g sizes -i {bed}")
+        )
+        printed = run_bedtools("bedtools getfasta -tab -fi genome.fa -bed w.bed")
+        letters = [line.split("\t")[1] for line in printed.splitlines()]
+        assert letters == [row[0] for row in rows[split][:half]]
+    # bins of 200 that bedtools makes itself: all but two at each end are there
+    printed = run_bedtools("bedtools makewindows -w 200 -g sizes").splitlines()
+    made = [line.split("\t") for line in printed]
+    bins = [int(start) for chrom, start, _ in made if chrom == "x"][2:-2]
+    assert [start for _, start, _ in read_beds()["train"]] == bins
+
+
+def run_bedtools(command):
+    return subprocess.run(
+        command.split(), check=True, capture_output=True, text=True
+    ).stdout
+
+
+def crossing_windows(chromosome):
+    """One-hot windows over 50 and 54 Mb, as bytes."""
+    rows = set()
+    for border in (50_000_000, 54_000_000):
+        for start in range(border - 800, border, 200):
+            codes = ["AGCT".find(b) for b in chromosome[start : start + 1000].upper()]
+            one_hot = np.eye(5, dtype=np.uint8)[codes][:, :4]  # -1: a row of zeros
+            rows.add(np.ascontiguousarray(one_hot).tobytes())
+            other = np.ascontiguousarray(one_hot[::-1, ::-1])
+            rows.add(other.tobytes())
+    return rows
+
+
+@pytest.mark.skipif(not PEAKS_DATA, reason="PEAKS_DATA names no folder of both")
+def test_data_made_from_peaks_equal_hg19_subset():
+    """Its rows, but for windows over 50 and 54 Mb."""
+    source = PEAKS_DATA / "hg19_peaks"
+    fasta = source / "20.fa.gz"
+    valid = ["chr20:50000000-54000000"]
+    test = ["chr20:54000000-"]
+    danq.make_data("out", fasta, source / "tracks.tsv", valid, test)
+    chromosome = "".join(gzip.open(fasta, "rt").read().split("\n")[1:])
+    crossing = crossing_windows(chromosome)
+    labels = (PEAKS_DATA / "hg19_subset" / "labels.tsv").read_text()
+    assert Path("out/labels.tsv").read_text() == labels
+    left_out = 0
+    for split in danq.SPLITS:
+        X, Y = read_mat(PEAKS_DATA / "hg19_subset" / f"{split}.mat")
+        keep = np.array([x.tobytes() not in crossing for x in X])
+        left_out += len(keep) - keep.sum()
+        made_X, made_Y = read_mat(f"out/{split}.mat")
+        assert np.array_equal(made_Y, Y[keep])
+        for rows, made in zip(blocks(X[keep]), blocks(made_X), strict=True):
+            assert np.array_equal(rows, made)
+        # bedtools' way: the letters of each BED row are those of the .mat's
+        beds = read_beds()[split]
+        for row in (0, len(beds) // 2, len(beds) - 1):
+            start = beds[row][1] - 400
+            letters = chromosome[start : start + 1000].upper()
+            codes = made_X[row].argmax(-1)
+            assert "".join(np.array(list("AGCT"))[codes]) == letters
+    assert 0 < left_out <= 16  # two borders, four windows each, two strands
+
+
+def blocks(X):
+    return [X[first : first + 4096] for first in range(0, len(X), 4096)]
+
+
+def same_as_plain(genome, tracks):
+    """make() gives what the plain files gave."""
+    rows = read_made()
+    shutil.rmtree("out")
+    write_genome(genome)
+    write_tracks(tracks)
+    make()
+    return rows == read_made()
+
+
+def test_made_data_have_deepseas_layouts(monkeypatch):
+    """train.mat: v7.3; the others v5, or v7.3 where they are large; danq reads them."""
+    write_genome(small_genome())
+    write_tracks(small_tracks())
+    make()
+    with h5py.File("out/train.mat") as file:
+        X = file["trainxdata"]
+        assert (X.shape, X.dtype, X.chunks) == ((1000, 4, 22), "u1", (1000, 4, 22))
+        assert (X.compression, file.userblock_size) == ("gzip", 512)
+        assert file["traindata"].shape == (2, 22)
+    assert scipy.io.loadmat("out/valid.mat")["validxdata"].shape == (6, 4, 1000)
+    assert scipy.io.loadmat("out/test.mat")["testdata"].shape == (6, 2)
+    split = danq.load_split("out", "train", "packed")
+    assert (split.strands, split.windows, split.n_labels) == (True, 11, 2)
+    assert not list(Path().glob(".*")) + list(Path("out").glob(".*"))
+    assert len(list(Path("out").iterdir())) == 7
+    rows = read_made()
+    shutil.rmtree("out")
+    monkeypatch.setattr(danq, "V5_SLAB", 1000)  # many slabs, the last one smaller
+    make()
+    assert rows == read_made()
+    shutil.rmtree("out")
+    monkeypatch.setattr(danq, "V5_BYTES", 6 * 4000 - 1)
+    make()
+    assert h5py.is_hdf5("out/test.mat")
+    assert rows == read_made()
+
+
+def test_made_labels_are_read():
+    write_genome(small_genome())
+    write_tracks(small_tracks())
+    make()
+    labels = danq.load_labels("out", 2)
+    assert [label[:3] for label in labels] == [(0, "TF", "ctcf"), (1, "DNase", "open")]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("zipped", ["plain", "gzip", "members"])
+def test_genomes_and_peaks_have_any_line_end_and_gzip(end, zipped):
+    """All three line ends; gzip, of many members, too, under names that hide it."""
+    genome = small_genome()
+    tracks = small_tracks()
+    write_genome(genome, end=end)
+    write_tracks(tracks)
+    for path in ("genome.fa", "tracks.tsv", "ctcf.bed", "open.bed"):
+        text = Path(path).read_text().replace("\n", end).encode()
+        if path == "genome.fa":
+            text = Path(path).read_bytes()
+        parts = {"plain": [], "gzip": [text]}
+        parts["members"] = [text[:100], text[100:1500], b"", text[1500:]]
+        zipped_parts = [gzip.compress(part) for part in parts[zipped]]
+        Path(path).write_bytes(b"".join(zipped_parts) or text)
+    make()
+    assert same_as_plain(genome, tracks)
+
+
+def test_spellings_of_a_fasta_and_a_bed():
+    """Lower case, one long line, no last line end, comments, blank lines, blanks."""
+    genome = small_genome()
+    tracks = small_tracks()
+    write_tracks(tracks)
+    lower = {name: letters.lower() for name, letters in genome.items()}
+    write_genome(lower, width=10_000, end="\n\n")
+    Path("genome.fa").write_text(Path("genome.fa").read_text().rstrip("\n"))
+    Path("open.bed").write_text(
+        'browser position a:1-100\ntrack name="x"\n#chrom\tstart\tend\n\na 500 900'
+    )
+    make()
+    assert same_as_plain(genome, tracks)
+
+
+@pytest.mark.parametrize("block", range(1, 40))
+def test_blocks_may_end_anywhere(block, monkeypatch):
+    """In a header, between a line end and a >, within \\r\\n."""
+    monkeypatch.setattr(danq, "FASTA_BLOCK", block)
+    text = b">one >two\r\nAGC\nTN\n\n>three\nacgt\n>\n>last"
+    Path("x.fa").write_bytes(text)
+    records = [(name, list(codes)) for name, codes in danq.genome_records("x.fa")]
+    first = ("one", [0, 1, 2, 3, 4])
+    assert records == [first, ("three", [0, 2, 1, 3]), ("unnamed", []), ("last", [])]
+
+
+@pytest.mark.parametrize(
+    ("genome_name", "peak_name"),
+    [("chr1", "1"), ("1", "chr1"), ("chrM", "MT"), ("MT", "chrM"), ("X", "chrX")],
+)
+def test_names_of_chromosomes(genome_name, peak_name, capsys):
+    """UCSC's names and Ensembl's; what has no chromosome is counted and named."""
+    genome = small_genome()
+    genome = {genome_name: genome["a"], "v": genome["v"], "t": genome["t"]}
+    write_genome(genome)
+    tracks = small_tracks()
+    peaks = [(peak_name, 0, 3000), ("v", 0, 1400), ("t", 0, 1400)]
+    peaks += [("chrUn", 0, 10), ("chrUn", 5, 10), ("2", 0, 10)]
+    tracks = {"ctcf": ("TF", peaks)}
+    write_tracks(tracks)
+    make(["chrv"], ["t"])
+    printed = capsys.readouterr().out
+    assert "3 peaks on 2 chromosomes that the genome lacks: chrUn 2, 2 1" in printed
+    beds = read_beds()["train"]
+    assert {name for name, _, _ in beds} == {genome_name}
+    assert len(beds) == 11
+
+
+def test_min_signal(capsys):
+    """Peaks below S in column 7 are out, those at S stay."""
+    write_genome(small_genome())
+    write_tracks(small_tracks())
+    rows = []
+    for chrom, start, end, strength in (
+        ("a", 400, 600, "4.9"),
+        ("a", 600, 800, "5"),
+        ("a", 800, 1000, "nan"),
+        ("v", 0, 1400, "1e3"),
+        ("t", 0, 1400, "7"),
+    ):
+        rows.append(f"{chrom}\t{start}\t{end}\t.\t0\t.\t{strength}\n")
+    Path("ctcf.bed").write_text("".join(rows))
+    Path("tracks.tsv").write_text("assay\tname\tfile\nTF\tctcf\tctcf.bed\n")
+    make(min_signal=5.0)
+    assert read_beds()["train"] == [("a", 600, 800)]
+    assert "left out: 2 peaks below --min-signal 5\n" in capsys.readouterr().out
+
+
+def test_table_of_what_was_kept(capsys):
+    """Counts by hand: 11 bins, 3, 3; `open` has bins 600 and, of 500-600, none."""
+    write_genome(small_genome())
+    write_tracks(small_tracks())
+    make()
+    printed = capsys.readouterr().out
+    table = {}
+    for line in printed.splitlines():
+        words = re.split(r" {2,}", line.strip())
+        table[words[0]] = words[1:]
+    assert table["a"] == ["11", "0", "0"]
+    assert table["all"] == ["11", "3", "3"]
+    assert table["positives of a label: least"] == ["1", "0", "0"]
+    assert table["most"] == ["11", "3", "3"]
+    assert table["labels without a positive"] == ["0", "1", "1"]
+    assert "without a positive in valid: open\n" in printed
+    assert "left out: no peak\n" in printed
+
+
+def test_deepsea_regions_are_the_default():
+    """chr7:30508751-35296850, chr8, chr9, rounded to bins."""
+    grid = 35_300_000 // 200
+    chromosomes = {}
+    for key, n in (("7", grid), ("8", 10), ("9", 10)):
+        has_n = np.zeros(n, bool)
+        owner = np.zeros(n, np.int8)
+        chromosomes[key] = danq.Chromosome(f"chr{key}", n * 200, has_n, owner)
+    given = {"valid": None, "test": None}
+    found = danq.assign_regions(chromosomes, given, "genome.fa")
+    assert [row[3:] for row in found] == [(152_544, 176_484), (0, 10), (0, 10)]
+    assert [row[0] for row in found] == ["valid", "test", "test"]
+    assert np.flatnonzero(chromosomes["7"].owner == 1).min() == 152_544
+
+
+BAD_PEAKS = [
+    ("a\t100\n", "open.bed:2: not BED: a line has"),
+    ("chrom\tstart\tend\n", "open.bed:2: not BED: start 'start'"),
+    ("a\t-5\t100\n", "open.bed:2: not BED: start '-5'"),
+    ("a\t1.5\t100\n", "open.bed:2: not BED: start '1.5'"),
+    ("a\t1\t1e3\n", "open.bed:2: not BED: .* end '1e3'"),
+    ("a\t1_0\t1000\n", "open.bed:2: not BED: start '1_0'"),
+    ("a\t\t1000\n", "open.bed:2: not BED: start ''"),
+    ("a\t300\t200\n", "open.bed:2: not BED: the peak starts at 300, after its end"),
+    ("a\t3000\t3051\n", r"open.bed:2: .* 3,051, past the last base of a \(3,050\)"),
+    ("\x00\x01\x02\n", "open.bed:2: not BED"),
+]
+
+
+@pytest.mark.parametrize(("line", "says"), BAD_PEAKS)
+def test_bad_peaks(line, says, capsys):
+    write_genome(small_genome())
+    write_tracks(small_tracks())
+    with open("open.bed", "a") as file:
+        file.write(line)
+    check_make(capsys, says)
+
+
+@pytest.mark.parametrize(
+    ("text", "signal", "says"),
+    [
+        ("", None, "open.bed: holds no peak"),
+        ("# nothing\n\n", None, "open.bed: holds no peak"),
+        ("chrQ\t1\t9\n", None, r"open.bed: no peak is on .*chrQ.*another assembly\?"),
+        ("a\t1\t9\n", 2.0, "ctcf.bed:1: has 3 columns: --min-signal"),
+        ("a\t1\t9\t.\t0\t.\tx\n", 2.0, "open.bed:1: column 7 .* is 'x'"),
+        ("a\t1\t9\t.\t0\t.\t1\n", 2.0, r"open.bed: none .* --min-signal \(1 are"),
+    ],
+)
+def test_bad_peak_files(text, signal, says, capsys):
+    write_genome(small_genome())
+    write_tracks(small_tracks())
+    Path("open.bed").write_text(text)
+    if "ctcf" not in says:
+        Path("tracks.tsv").write_text("assay\tname\tfile\nTF\topen\topen.bed\n")
+    check_make(capsys, says, min_signal=signal)
+
+
+def test_damaged_gzip_of_a_genome_or_peaks(capsys):
+    write_genome(small_genome())
+    write_tracks(small_tracks())
+    content = gzip.compress(Path("open.bed").read_bytes())
+    Path("open.bed").write_bytes(content[:-6])
+    check_make(capsys, "open.bed is damaged .* copy it again")
+    write_tracks(small_tracks())
+    content = gzip.compress(Path("genome.fa").read_bytes())
+    Path("genome.fa").write_bytes(content[:900] + b"rubbish" + content[907:])
+    check_make(capsys, "genome.fa is damaged .* copy it again")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("TF\tctcf\tctcf.bed\n", "tracks.tsv:1: the header must be assay, name, file"),
+        ("assay name file\n", "tracks.tsv:1: the header must be"),
+        ("assay\tname\tfile\nTF\tctcf\n", "tracks.tsv:2: must hold assay, name"),
+        ("assay\tname\tfile\nTF\t\tctcf.bed\n", "tracks.tsv:2: must hold assay, name"),
+        (
+            "assay\tname\tfile\n\nTF\tx\tctcf.bed\nTF\tx\topen.bed\n",
+            "tracks.tsv:4: the name x stands in line 3, too",
+        ),
+        (
+            "assay\tname\tfile\nTF\tctcf\tnone.bed\n",
+            "tracks.tsv:2: there is no file none.bed",
+        ),
+        ("assay\tname\tfile\n", "tracks.tsv names no track"),
+        ("", "tracks.tsv names no track"),
+    ],
+)
+def test_bad_tracks(text, says, capsys):
+    write_genome(small_genome())
+    write_tracks(small_tracks())
+    Path("tracks.tsv").write_text(text)
+    check_make(capsys, says)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (">p1\nACGT\nMEEPQSDPSV\n", "genome.fa:3: 'E' is not DNA: a protein FASTA?"),
+        (">p1\rACGT\rACGTACGTAC*\r", r"genome.fa:3: '\*' is not DNA"),
+        ("ACGT\n", "genome.fa is not FASTA"),
+        ("", "genome.fa holds no sequence"),
+        (">chr1\nACGT\n>1\nACGT\n", "genome.fa: records chr1 and 1 are one"),
+        (">a\nACGT\n", "--valid v: genome.fa has no v"),
+    ],
+)
+def test_bad_genomes(text, says, capsys):
+    write_tracks(small_tracks())
+    Path("genome.fa").write_text(text)
+    check_make(capsys, says)
+
+
+@pytest.mark.parametrize(
+    ("valid", "test", "says"),
+    [
+        (["chrQ"], ["t"], "--valid chrQ: genome.fa has no chrQ"),
+        (["v:1-x"], ["t"], "--valid v:1-x: genome.fa has no v:1-x"),
+        (["v:2000-3000"], ["t"], "--valid v:2000-3000 matches nothing: v has 1,400"),
+        (["v:900-500"], ["t"], "--valid v:900-500 matches nothing"),
+        (["v:1-50"], ["t"], "--valid v:1-50 matches nothing: .* bins of 200"),
+        (["v"], ["t:1-800"], "--test t:1-800 matches nothing: no bin in it is kept"),
+        (["v"], ["t", "v:201-600"], "--test v:201-600 overlaps --valid"),
+        (["v", "a"], ["t"], "no bin is left to train"),
+        (None, ["t"], "--valid chr7:30508751-35296850: genome.fa has no chr7"),
+        (["v"], None, "--test chr8: genome.fa has no chr8"),
+    ],
+)
+def test_bad_regions(valid, test, says, capsys):
+    write_genome(small_genome())
+    write_tracks(small_tracks())
+    check_make(capsys, says, valid=valid, test=test)
+
+
+def test_bad_rules_and_missing_files(capsys):
+    write_genome(small_genome())
+    write_tracks({"open": ("DNase", [("a", 0, 3000), ("v", 0, 1400), ("t", 0, 1400)])})
+    check_make(capsys, "--bins tf: no label has the assay TF", bins="tf")
+    check_make(capsys, "--bins: must be one of tf, any, all", bins="some")
+    make()  # the default is `any` here
+    assert len(read_beds()["train"]) == 11
+    check_make(capsys, "out exists already")
+    shutil.rmtree("out")
+    Path("genome.fa").unlink()
+    check_make(capsys, "genome.fa: No such file")
+    Path("tracks.tsv").unlink()
+    check_make(capsys, "tracks.tsv: No such file")
+
+
+def test_a_run_that_was_killed_is_in_nobodys_way():
+    write_genome(small_genome())
+    write_tracks(small_tracks())
+    make()
+    rows = read_made()
+    Path("out").rename(".out.tmp")
+    Path(".out.tmp/peaks").mkdir()
+    Path(".out.tmp/peaks/0").write_bytes(np.uint32([1, 0, 3000]).tobytes())
+    make()
+    assert read_made() == rows
+    assert len(list(Path("out").iterdir())) == 7
+
+
+@pytest.mark.parametrize(
+    ("kilobytes", "says"),
+    [(1, "peaks/0"), (40, "bed"), (2000, "mat")],
+)
+def test_a_full_disk_while_data_are_made(kilobytes, says, capsys):
+    """Files may have so many kB, as by ulimit -f: peaks, BED, .mat."""
+    write_genome({"a": random_dna(800_000, 1), "v": "ACGT" * 500, "t": "ACGT" * 500})
+    tracks = small_tracks()
+    tracks["ctcf"][1].append(("a", 0, 800_000))
+    if kilobytes == 1:
+        tracks["ctcf"][1].extend([("a", i, i + 9) for i in range(500)])
+    write_tracks(tracks)
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * kilobytes, most[1]))
+        check_make(capsys, f"{says}: File too large")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    make()
+    assert len(read_beds()["train"]) == 3996
+
+
+def test_one_record_of_a_genome_is_in_memory(monkeypatch):
+    """Neither pass over a genome holds two records of 16 MB at a time."""
+    monkeypatch.setattr(danq, "FASTA_BLOCK", 1 << 20)
+    genome = dict.fromkeys("abvt", "ACGT" * 4_000_000)
+    write_genome(genome, width=100_000)
+    write_tracks(small_tracks())
+    tracemalloc.start()
+    make()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # 16 MB, an eighth more as it grows, and a few copies of a block
+    assert 16e6 < peak < 30e6
 
 
 # ---- danq.py: its training
@@ -1292,262 +2251,6 @@ def test_a_run_that_does_not_fit_the_command_gives_one_line(runs, capsys):
         (superq, "--predict x.fa --out-dir old", "old was made by another version"),
     ):
         check_one_line(capsys, says, script.main, flags.split())
-
-
-# ---- danq.py: data
-
-
-def test_strands_in_letters():
-    flipped = danq.reverse_complement(letters_to_onehot("GATTACAN"))
-    np.testing.assert_array_equal(flipped, letters_to_onehot("NTGTAATC"))
-    np.testing.assert_array_equal(
-        danq.reverse_complement(flipped), letters_to_onehot("GATTACAN")
-    )
-    degenerate = np.array([[[1, 0, 1, 0]]])  # M is A or C; its complement K is T or G
-    assert danq.reverse_complement(degenerate).tolist() == [[[0, 1, 0, 1]]]
-
-
-def check_packing(write, X, Y, tile=danq.TILE, **options):
-    """Data are packed into what they were, `tile` bytes at a time."""
-    write("train", X, Y, **options)
-    shutil.rmtree("packed", ignore_errors=True)
-    with mock.patch.object(danq, "TILE", tile):
-        split = danq.load_split(".", "train", "packed")
-    np.testing.assert_array_equal(danq.onehot(split.X), X)
-    np.testing.assert_array_equal(split.labels(), Y)
-
-
-@pytest.mark.parametrize(
-    ("write", "options"),
-    [
-        (write_v5, {}),
-        (write_v5, {"compressed": True}),
-        (write_hdf5, {}),
-        (write_hdf5, {"dtype": "f8"}),
-        (write_hdf5, {"chunks": (7, 1, 11), "compression": "gzip", "shuffle": True}),
-        (write_hdf5, {"label_chunks": (3, 60)}),
-        (write_hdf5, {"label_chunks": (5, 60)}),
-    ],
-)
-def test_data_layouts_and_formats(write, options):
-    """Read at once; and in tiles, which share a byte: it holds eight labels."""
-    check_packing(write, *random_data(K=19), **options)
-    check_packing(write, *random_data(K=19), tile=300, **options)
-
-
-def test_memory_of_packing_is_bound_by_the_tile():
-    """A tenth of 4 MB at most; of odd rows strands are not compared."""
-    write_hdf5(
-        "train",
-        random_sequences(1001),
-        np.ones((1001, 9), np.uint8),
-        chunks=(1000, 4, 10),
-    )
-    tracemalloc.start()
-    with mock.patch.object(danq, "TILE", 100_000):
-        danq.load_split(".", "train", "packed")
-    assert tracemalloc.get_traced_memory()[1] < 400_000
-    tracemalloc.stop()
-
-
-@hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
-@hypothesis.given(
-    st.integers(1, 40),
-    st.integers(1, 20),
-    st.integers(1, 1000),
-    st.integers(1, 40),
-    st.integers(1, 5),
-)
-def test_packing_does_not_depend_on_the_data_layout(n, K, rows, columns, chunks):
-    rng, columns = np.random.default_rng([n, K]), min(columns, n)
-    X = rng.integers(2, size=(n, 1000, 4), dtype=np.uint8)
-    Y = rng.integers(2, size=(n, K), dtype=np.uint8)
-    tile = max(1000, chunks * rows * 4 * columns)
-    check_packing(write_hdf5, X, Y, tile, chunks=(rows, 4, columns))
-
-
-def test_data_rows_at_random_are_what_the_files_hold(data_dir):
-    for name in danq.SPLITS:
-        split = danq.load_split(data_dir, name, "packed", limit=7)
-        rows = split.X.rows
-        keys = (f"{name}xdata", f"{name}data")
-        with danq.open_mat(data_dir / f"{name}.mat", keys) as (X, Y, _):
-            half = X.shape[-1] // 2
-            np.testing.assert_array_equal(rows[7:], rows[:7] + half)
-            bases = X[..., rows].transpose(2, 0, 1)
-            np.testing.assert_array_equal(danq.onehot(split.X[:]), bases)
-            np.testing.assert_array_equal(split.labels(), Y[:, rows].T)
-        assert split.strands
-        assert split.windows == 7
-
-
-def test_a_limit_takes_windows_at_random_and_smaller_ones_from_larger(capsys):
-    X, Y = random_data(400)
-    write_v5("valid", X, Y)
-    taken = {}
-    for limit in (10, 20, 60, 199, 200, 1000):
-        split = danq.load_split(".", "valid", "packed", limit)
-        n = min(limit, 200)
-        assert (split.windows, len(split)) == (n, 2 * n)
-        bits = danq.onehot(split.X[:])
-        rows = []  # of the file, each found by its bases
-        for row in bits[:n]:
-            rows.append(int(np.flatnonzero((X == row).all((1, 2)))[0]))
-        np.testing.assert_array_equal(bits[n:], X[np.array(rows) + 200])
-        np.testing.assert_array_equal(split.window_labels(), Y[rows])
-        taken[limit] = set(rows)
-        assert len(taken[limit]) == n
-    assert taken[10] < taken[20] < taken[60] < taken[199] < taken[200]
-    assert max(taken[10]) > 100, "they are not the first ones"
-    assert 60 < np.mean(list(taken[60])) < 140, "spread over all"
-    assert capsys.readouterr().out.count("packed valid.mat") == 1, "whole, and once"
-
-
-def test_data_are_packed_once_and_again_when_source_or_copy_changed(capsys):
-    def pack(n, says):
-        split = danq.load_split(".", "valid", "packed")
-        assert (danq.onehot(split.X) == random_data(n)[0]).all()
-        assert split.windows == n // 2
-        assert ("packed" in capsys.readouterr().out) == says
-
-    write_v5("valid", *random_data(60))
-    pack(60, True)
-    pack(60, False)
-    write_v5("valid", *random_data(40))
-    pack(40, True)
-    note = next(Path("packed").rglob("valid.json"))
-    older = json.dumps(read_json(note) | {"format": 0})
-    for file, spoilt in (
-        ("valid_X.npy", ""),
-        ("valid.json", "[]"),
-        ("valid.json", older),
-    ):
-        next(Path("packed").rglob(file)).write_text(spoilt)
-        pack(40, True)
-
-
-@pytest.mark.parametrize("strands", [True, False])
-def test_strands_of_data_are_averaged_where_the_halves_are_strands(strands):
-    X, Y = random_data()
-    if not strands:
-        X[30:] = X[:30]
-    write_v5("valid", X, Y)
-    split = danq.load_split(".", "valid", "packed")
-    A = X[:, :, 0].sum(1, keepdims=True)
-    expected = (A[:30] + A[30:]) / 2 if strands else A
-    assert split.strands == strands
-    assert split.windows == len(expected)
-    limited = danq.load_split(".", "valid", "packed", limit=8)
-    assert len(limited) == 8 * (1 + strands)
-    np.testing.assert_allclose(
-        danq.strand_mean(lambda rows: rows, A, split.windows, strands, 7), expected
-    )
-
-
-def test_strand_mean_meets_each_window_with_its_own_other_strand():
-    """Windows 1, 2, 3 and their other strands 10, 20, 30, in batches of two."""
-    X = np.array([[1.0], [2], [3], [10], [20], [30]])
-    means = danq.strand_mean(lambda rows: rows, X, 3, True, 2)
-    assert means.ravel().tolist() == [5.5, 11, 16.5]
-    alone = danq.strand_mean(lambda rows: rows, X, 6, False, 4)
-    assert alone.ravel().tolist() == [1, 2, 3, 10, 20, 30]
-
-
-def test_batches_take_each_row_once_in_an_order_of_seed_and_epoch():
-    X, Y = random_data()
-    split = split_of(X, Y)
-    orders = [
-        danq.Batches(split, 25, *key).order.tolist() for key in ((1, 0), (1, 1), (2, 0))
-    ]
-    assert len({*map(tuple, orders)}) == 3
-    assert all(sorted(order) == [*range(60)] for order in orders)
-    for i, rows in enumerate((orders[0][:25], orders[0][25:50], orders[0][50:])):
-        bits, labels = danq.Batches(split, 25, seed=1)[i]
-        np.testing.assert_array_equal(danq.onehot(bits), X[rows])
-        np.testing.assert_array_equal(np.unpackbits(labels, axis=1, count=9), Y[rows])
-
-
-def edit(split="train", X=lambda X: X, Y=lambda Y: Y, write=write_hdf5):
-    """A way to spoil data: rewrite one split from changed arrays."""
-    original = random_data()
-    return lambda: write(split, X(original[0]), Y(original[1]))
-
-
-@pytest.mark.parametrize(
-    ("spoil", "says"),
-    [
-        (lambda: os.remove("valid.mat"), "valid.mat is missing"),
-        (
-            lambda: os.truncate("train.mat", 3000),
-            "train.mat is damaged.* copy it again",
-        ),
-        (
-            lambda: os.truncate("valid.mat", 5000),
-            "valid.mat is damaged .* complete MATLAB",
-        ),
-        (
-            lambda: scipy.io.savemat("test.mat", {"x": 1}),
-            "test.mat has no variable testxdata",
-        ),
-        (
-            edit(X=lambda X: X.transpose(0, 2, 1)),
-            r"trainxdata has shape \(4, 1000, 60\)",
-        ),
-        (edit(Y=lambda Y: Y[:50]), r"traindata has shape \(9, 50\).*60 sequences"),
-        (
-            edit(Y=lambda Y: np.where(Y, np.nan, 0)),
-            r"traindata must hold 0 and 1 only, not nan \(row \d, sequence \d",
-        ),
-        (
-            edit("valid", X=lambda X: X * -1.0, write=write_v5),
-            "validxdata must hold 0 and 1 only, not -1",
-        ),
-        (
-            edit("test", Y=lambda Y: Y[:, :5], write=write_v5),
-            "the splits differ in their number of labels",
-        ),
-        (
-            lambda: write_hdf5("train", *random_data(), chunks=(1000, 4, 60)),
-            "too large .* h5repack -l CHUNK=1000x4x256",
-        ),
-        (
-            lambda: Path("labels.tsv").write_text("column\tassay\tname\n0\tTF\tCTCF\n"),
-            r"labels.tsv, line 3: must be",
-        ),
-    ],
-)
-def test_bad_data_give_one_clear_line(capsys, monkeypatch, spoil, says):
-    monkeypatch.setattr(danq, "TILE", 200_000)  # bytes of the largest HDF5 chunk
-    write_data()
-    spoil()
-    check_one_line(
-        capsys, says, danq.main, ["--data-dir", ".", "--out-dir", "out/danq"]
-    )
-    assert not list(Path().rglob("*.tmp*"))
-    assert not Path("out/danq").exists()
-
-
-def test_unusual_data_run_to_the_end():
-    """One label, odd rows, a single test row, rows of N alone, links; no digits."""
-    X, Y = random_data(31, K=1)
-    X[3:6] = 0
-    Path("data").mkdir()
-    for split, n in (("train", 31), ("valid", 7), ("test", 1)):
-        write_hdf5(split, X[:n], Y[:n])
-        Path(f"data/{split}.mat").symlink_to(f"../{split}.mat")
-    flags = [*SMALL, *FOREST, "--epochs", "1", "--no-lstm", "--digits", "none"]
-    superq.main(flags)
-    summary = read_json("runs/superq/summary.json")
-    assert summary["model"] == "SuperQ, digits none, no BLSTM"
-    assert "reconstruction" not in summary
-    with h5py.File("runs/superq/encodings.h5") as file:
-        assert file["train/Z"].shape[1] == 250
-    assert np.load("runs/superq/forest.npz")["feature"].min() == 0
-    assert (summary["labels"], summary["test_windows"], summary["labels_scored"]) == (
-        1,
-        1,
-        0,
-    )
 
 
 # ---- danq.py: annotating new sequences
@@ -2340,705 +3043,6 @@ def test_superq_answers_mutations_with_forest_and_label_output(runs, capsys, nam
     np.testing.assert_allclose(found, P, atol=2e-3)
     said = "has no label output: the forest alone answers"
     assert (said in capsys.readouterr().out) == alone
-
-
-# ---- danq.py: data from peaks and a genome
-
-# The folder of hg19_peaks and hg19_subset, which was cut from these peaks.
-PEAKS_DATA = os.environ.get("PEAKS_DATA") and Path(os.environ["PEAKS_DATA"]).resolve()
-COMPLEMENT = str.maketrans("ACGT", "TGCA")
-SPLIT_REGIONS = (["v"], ["t"])  # chromosomes of the small genome
-
-
-def random_dna(n, seed):
-    return "".join(np.random.default_rng(seed).choice(list("ACGT"), n))
-
-
-def write_genome(genome, path="genome.fa", width=60, end="\n"):
-    with open(path, "w", newline="") as file:
-        for name, letters in genome.items():
-            file.write(f">{name} made up{end}")
-            for first in range(0, len(letters), width):
-                file.write(letters[first : first + width] + end)
-
-
-def write_tracks(tracks):
-    """tracks : {name: (assay, [(chromosome, start, end), ...])}"""
-    lines = ["assay\tname\tfile\n"]
-    for name, (assay, peaks) in tracks.items():
-        lines.append(f"{assay}\t{name}\t{name}.bed\n")
-        rows = [f"{chrom}\t{start}\t{end}\n" for chrom, start, end in peaks]
-        Path(f"{name}.bed").write_text("".join(rows))
-    Path("tracks.tsv").write_text("".join(lines))
-
-
-def small_genome():
-    """3,050 bases to train on, and two of 1,400."""
-    return {
-        "a": random_dna(3050, 1),
-        "v": random_dna(1400, 2),
-        "t": random_dna(1400, 3),
-    }
-
-
-def small_tracks():
-    """Every kept bin has a peak of TF or of a histone mark."""
-    return {
-        "ctcf": ("TF", [("a", 0, 3000), ("v", 0, 1400), ("t", 0, 1400)]),
-        "open": ("DNase", [("a", 500, 900)]),
-    }
-
-
-def make(valid=SPLIT_REGIONS[0], test=SPLIT_REGIONS[1], **more):
-    danq.make_data("out", "genome.fa", "tracks.tsv", valid, test, **more)
-
-
-def read_mat(path):
-    """One-hot (n, 1000, 4) and labels (n, K) of out/SPLIT.mat."""
-    split = Path(path).stem
-    keys = (f"{split}xdata", f"{split}data")
-    with danq.open_mat(path, keys) as (X, Y, _):
-        return X[()].transpose(2, 0, 1), Y[()].T
-
-
-def read_made(folder="out"):
-    """{split: [(letters, labels), ...]} of both strands, decoded by hand."""
-    rows = {}
-    for split in danq.SPLITS:
-        X, Y = read_mat(f"{folder}/{split}.mat")
-        assert (X.sum(-1) == 1).all()
-        letters = np.array(list("AGCT"))[X.argmax(-1)]
-        rows[split] = [
-            ("".join(text), tuple(labels))
-            for text, labels in zip(letters, Y.tolist(), strict=True)
-        ]
-    return rows
-
-
-def read_beds(folder="out"):
-    beds = {}
-    for split in danq.SPLITS:
-        lines = Path(f"{folder}/{split}.bed").read_text().splitlines()
-        fields = [line.split("\t") for line in lines]
-        beds[split] = [(chrom, int(start), int(end)) for chrom, start, end in fields]
-    return beds
-
-
-def owner_of(chrom, base, regions):
-    """The split of a base; regions : {split: [(chromosome, start, end)]}, from 0."""
-    for split, stretches in regions.items():
-        for name, start, end in stretches:
-            if name == chrom and start <= base < end:
-                return split
-    return "train"
-
-
-def oracle(genome, tracks, regions, rule):
-    """What make_data writes, base by base: {split: [(bin, letters, labels)]}."""
-    expected = {split: [] for split in danq.SPLITS}
-    for chrom, letters in genome.items():
-        for start in range(0, len(letters) - 199, 200):
-            left, right = start - 400, start + 600
-            if left < 0 or right > len(letters):
-                continue
-            window = letters[left:right].upper()
-            owners = {owner_of(chrom, base, regions) for base in range(left, right)}
-            labels = []
-            for _, peaks in tracks.values():
-                covered = 0
-                for base in range(start, start + 200):
-                    covered += any(
-                        name == chrom and first <= base < last
-                        for name, first, last in peaks
-                    )
-                labels.append(int(covered > 100))
-            is_tf = [assay == "TF" for assay, _ in tracks.values()]
-            wanted = {
-                "tf": any(np.array(labels) & is_tf),
-                "any": any(labels),
-                "all": True,
-            }
-            if "N" not in window and len(owners) == 1 and wanted[rule]:
-                row = ((chrom, start, start + 200), window, tuple(labels))
-                expected[owners.pop()].append(row)
-    return expected
-
-
-def check_against_oracle(genome, tracks, regions, rule):
-    expected = oracle(genome, tracks, regions, rule)
-    rows = read_made()
-    beds = read_beds()
-    for split in danq.SPLITS:
-        forward = [(window, labels) for _, window, labels in expected[split]]
-        reverse = [(w.translate(COMPLEMENT)[::-1], labels) for w, labels in forward]
-        assert rows[split] == forward + reverse
-        assert beds[split] == [bin_ for bin_, _, _ in expected[split]]
-    return expected
-
-
-def whole_chromosome(genome, chrom):
-    return [(chrom, 0, len(genome[chrom]))]
-
-
-def check_make(capsys, says, **arguments):
-    """make must print one line that matches `says`, exit with 2, leave nothing."""
-    with pytest.raises(SystemExit) as stop:
-        danq.command_line(lambda: make(**arguments))
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert error.count("\n") == 1
-    assert re.search(says, error), error
-    assert not list(Path().glob(".out*"))
-
-
-@pytest.mark.parametrize("rule", danq.RULES)
-def test_bins_are_labelled_as_an_oracle_in_letters_says(rule):
-    """Peaks of 100 and 101 bases of a bin, overlapping, over borders, at both ends."""
-    genome = small_genome()
-    genome["a"] = genome["a"][:600].lower() + genome["a"][600:]
-    genome["t"] = genome["t"][:1399] + "n"
-    tracks = {
-        "borders": (
-            "TF",
-            [
-                ("a", 400, 500),  # 100 of bin 400: not enough
-                ("a", 699, 800),  # 101 of bin 600
-                ("a", 850, 951),  # 101 of bin 800, inside
-                ("a", 1100, 1300),  # 100 of bins 1000 and 1200
-                ("a", 1499, 1701),  # 101 of bins 1400 and 1600
-            ],
-        ),
-        "unions": (
-            "TF",
-            [
-                ("a", 460, 560),
-                ("a", 410, 470),  # with the one before 150 of bin 400
-                ("a", 610, 670),
-                ("a", 610, 670),  # the same one again: 60, not 120
-                ("a", 800, 850),
-                ("a", 850, 901),  # touch: 101 of bin 800
-                ("a", 1000, 1051),
-                ("a", 1149, 1199),  # apart: 101 of bin 1000
-                ("a", 1200, 1400),
-                ("a", 1250, 1260),  # inside another
-                ("a", 1799, 1850),
-                ("a", 1800, 1900),  # 100 of bin 1800
-                ("a", 2000, 2000),  # of no bases
-            ],
-        ),
-        "ends": ("histone", [("a", 0, 700), ("a", 2300, 3050), ("v", 0, 1400)]),
-        "rest": ("TF", [("v", 400, 1000), ("t", 0, 1400)]),
-        "open": ("DNase", [("t", 0, 1400), ("a", 2000, 2101)]),
-    }
-    write_genome(genome)
-    write_tracks(tracks)
-    make(bins=rule)
-    regions = {
-        "valid": whole_chromosome(genome, "v"),
-        "test": whole_chromosome(genome, "t"),
-    }
-    expected = check_against_oracle(genome, tracks, regions, rule)
-    labels = {bin_[1]: row for bin_, _, row in expected["train"]}
-    assert labels[600][0] == 1
-    assert labels[400][:2] == (0, 1)
-    assert labels[800][:2] == (1, 1)
-    # of "v" 3 bins; the last two of "t" lie in windows with its N or over its end
-    assert len(expected["valid"]) == 3
-    assert len(expected["test"]) == 2
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_random_peaks_and_regions(seed, monkeypatch):
-    """Regions in the middle of chromosomes; blocks of 3 windows, FASTA read by 70."""
-    monkeypatch.setattr(danq, "WINDOWS", 3)
-    monkeypatch.setattr(danq, "FASTA_BLOCK", 70)
-    rng = np.random.default_rng(seed)
-    genome = {"x": random_dna(9_123, seed), "y": random_dna(7_000, seed + 10)}
-    genome["y"] = genome["y"][:2500] + "N" + genome["y"][2501:]
-    tracks = {}
-    for number in range(11):  # two bytes of labels
-        peaks = []
-        for _ in range(25):
-            chrom = str(rng.choice(list(genome)))
-            start = int(rng.integers(0, 6_600))
-            peaks.append((chrom, start, start + int(rng.integers(20, 400))))
-        tracks[f"track{number}"] = (["TF", "DNase"][number % 2], peaks)
-    write_genome(genome)
-    write_tracks(tracks)
-    make(["x:3,001-6,000"], ["y:4001-", "x:6001-8000"])
-    regions = {
-        "valid": [("x", 3000, 6000)],
-        "test": [("y", 4000, 7000), ("x", 6000, 8000)],
-    }
-    check_against_oracle(genome, tracks, regions, "tf")
-
-
-@pytest.mark.parametrize("start", [3000, 3001, 2950, 3049])
-def test_no_window_reaches_into_another_split(start):
-    """Borders are rounded to bins, so that counting from 0 or from 1 is the same."""
-    genome = {"x": random_dna(9_000, 1)}
-    write_genome(genome)
-    write_tracks({"all": ("TF", [("x", 0, 9000)])})
-    make([f"x:{start}-5000"], ["x:5000-"])
-    bins = {split: {row[1] for row in rows} for split, rows in read_beds().items()}
-    assert bins["train"] == set(range(400, 2401, 200))
-    assert bins["valid"] == set(range(3400, 4401, 200))
-    assert bins["test"] == set(range(5400, 8401, 200))
-    covered = {}
-    for split, starts in bins.items():
-        covered[split] = {base for s in starts for base in range(s - 400, s + 600)}
-    assert not covered["train"] & covered["valid"]
-    assert not covered["valid"] & covered["test"]
-    assert not covered["train"] & covered["test"]
-
-
-@pytest.mark.skipif(
-    not shutil.which("bedtools"), reason="needs bedtools (Debian: apt install bedtools)"
-)
-def test_labels_are_those_of_bedtools():
-    """bedtools coverage of each kept bin by a label's peaks, and getfasta's letters."""
-    rng = np.random.default_rng(5)
-    genome = {"x": random_dna(60_000, 5), "v": random_dna(9_000, 6)}
-    genome["t"] = random_dna(9_000, 7)
-    tracks = {}
-    for number in range(3):
-        peaks = []
-        for _ in range(150):
-            chrom = str(rng.choice(list(genome), p=(0.8, 0.1, 0.1)))
-            start = int(rng.integers(0, len(genome[chrom]) - 500))
-            peaks.append((chrom, start, start + int(rng.integers(30, 500))))
-        tracks[f"track{number}"] = ("TF", peaks)
-    write_genome(genome)
-    write_tracks(tracks)
-    make(bins="all")
-    rows = read_made()
-    for split in danq.SPLITS:
-        bed = f"out/{split}.bed"
-        half = len(rows[split]) // 2
-        for column, name in enumerate(tracks):
-            # chrom, start, end, peaks, bases covered, length, fraction
-            printed = run_bedtools(f"bedtools coverage -a {bed} -b {name}.bed")
-            covered = [int(line.split("\t")[4]) for line in printed.splitlines()]
-            labels = [row[1][column] for row in rows[split][:half]]
-            assert labels == [int(bases > 100) for bases in covered]
-        sizes = "".join(f"{name}\t{len(dna)}\n" for name, dna in genome.items())
-        Path("sizes").write_text(sizes)
-        Path("w.bed").write_text(
-            run_bedtools(f"bedtools slop -b 400 -g sizes -i {bed}")
-        )
-        printed = run_bedtools("bedtools getfasta -tab -fi genome.fa -bed w.bed")
-        letters = [line.split("\t")[1] for line in printed.splitlines()]
-        assert letters == [row[0] for row in rows[split][:half]]
-    # bins of 200 that bedtools makes itself: all but two at each end are there
-    printed = run_bedtools("bedtools makewindows -w 200 -g sizes").splitlines()
-    made = [line.split("\t") for line in printed]
-    bins = [int(start) for chrom, start, _ in made if chrom == "x"][2:-2]
-    assert [start for _, start, _ in read_beds()["train"]] == bins
-
-
-def run_bedtools(command):
-    return subprocess.run(
-        command.split(), check=True, capture_output=True, text=True
-    ).stdout
-
-
-def crossing_windows(chromosome):
-    """One-hot windows over 50 and 54 Mb, as bytes."""
-    rows = set()
-    for border in (50_000_000, 54_000_000):
-        for start in range(border - 800, border, 200):
-            codes = ["AGCT".find(b) for b in chromosome[start : start + 1000].upper()]
-            one_hot = np.eye(5, dtype=np.uint8)[codes][:, :4]  # -1: a row of zeros
-            rows.add(np.ascontiguousarray(one_hot).tobytes())
-            other = np.ascontiguousarray(one_hot[::-1, ::-1])
-            rows.add(other.tobytes())
-    return rows
-
-
-@pytest.mark.skipif(not PEAKS_DATA, reason="PEAKS_DATA names no folder of both")
-def test_data_made_from_peaks_equal_hg19_subset():
-    """Its rows, but for windows over 50 and 54 Mb."""
-    source = PEAKS_DATA / "hg19_peaks"
-    fasta = source / "20.fa.gz"
-    valid = ["chr20:50000000-54000000"]
-    test = ["chr20:54000000-"]
-    danq.make_data("out", fasta, source / "tracks.tsv", valid, test)
-    chromosome = "".join(gzip.open(fasta, "rt").read().split("\n")[1:])
-    crossing = crossing_windows(chromosome)
-    labels = (PEAKS_DATA / "hg19_subset" / "labels.tsv").read_text()
-    assert Path("out/labels.tsv").read_text() == labels
-    left_out = 0
-    for split in danq.SPLITS:
-        X, Y = read_mat(PEAKS_DATA / "hg19_subset" / f"{split}.mat")
-        keep = np.array([x.tobytes() not in crossing for x in X])
-        left_out += len(keep) - keep.sum()
-        made_X, made_Y = read_mat(f"out/{split}.mat")
-        assert np.array_equal(made_Y, Y[keep])
-        for rows, made in zip(blocks(X[keep]), blocks(made_X), strict=True):
-            assert np.array_equal(rows, made)
-        # bedtools' way: the letters of each BED row are those of the .mat's
-        beds = read_beds()[split]
-        for row in (0, len(beds) // 2, len(beds) - 1):
-            start = beds[row][1] - 400
-            letters = chromosome[start : start + 1000].upper()
-            codes = made_X[row].argmax(-1)
-            assert "".join(np.array(list("AGCT"))[codes]) == letters
-    assert 0 < left_out <= 16  # two borders, four windows each, two strands
-
-
-def blocks(X):
-    return [X[first : first + 4096] for first in range(0, len(X), 4096)]
-
-
-def same_as_plain(genome, tracks):
-    """make() gives what the plain files gave."""
-    rows = read_made()
-    shutil.rmtree("out")
-    write_genome(genome)
-    write_tracks(tracks)
-    make()
-    return rows == read_made()
-
-
-def test_made_data_have_deepseas_layouts(monkeypatch):
-    """train.mat: v7.3; the others v5, or v7.3 where they are large; danq reads them."""
-    write_genome(small_genome())
-    write_tracks(small_tracks())
-    make()
-    with h5py.File("out/train.mat") as file:
-        X = file["trainxdata"]
-        assert (X.shape, X.dtype, X.chunks) == ((1000, 4, 22), "u1", (1000, 4, 22))
-        assert (X.compression, file.userblock_size) == ("gzip", 512)
-        assert file["traindata"].shape == (2, 22)
-    assert scipy.io.loadmat("out/valid.mat")["validxdata"].shape == (6, 4, 1000)
-    assert scipy.io.loadmat("out/test.mat")["testdata"].shape == (6, 2)
-    split = danq.load_split("out", "train", "packed")
-    assert (split.strands, split.windows, split.n_labels) == (True, 11, 2)
-    assert not list(Path().glob(".*")) + list(Path("out").glob(".*"))
-    assert len(list(Path("out").iterdir())) == 7
-    rows = read_made()
-    shutil.rmtree("out")
-    monkeypatch.setattr(danq, "V5_SLAB", 1000)  # many slabs, the last one smaller
-    make()
-    assert rows == read_made()
-    shutil.rmtree("out")
-    monkeypatch.setattr(danq, "V5_BYTES", 6 * 4000 - 1)
-    make()
-    assert h5py.is_hdf5("out/test.mat")
-    assert rows == read_made()
-
-
-def test_made_labels_are_read():
-    write_genome(small_genome())
-    write_tracks(small_tracks())
-    make()
-    labels = danq.load_labels("out", 2)
-    assert [label[:3] for label in labels] == [(0, "TF", "ctcf"), (1, "DNase", "open")]
-
-
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("zipped", ["plain", "gzip", "members"])
-def test_genomes_and_peaks_have_any_line_end_and_gzip(end, zipped):
-    """All three line ends; gzip, of many members, too, under names that hide it."""
-    genome = small_genome()
-    tracks = small_tracks()
-    write_genome(genome, end=end)
-    write_tracks(tracks)
-    for path in ("genome.fa", "tracks.tsv", "ctcf.bed", "open.bed"):
-        text = Path(path).read_text().replace("\n", end).encode()
-        if path == "genome.fa":
-            text = Path(path).read_bytes()
-        parts = {"plain": [], "gzip": [text]}
-        parts["members"] = [text[:100], text[100:1500], b"", text[1500:]]
-        zipped_parts = [gzip.compress(part) for part in parts[zipped]]
-        Path(path).write_bytes(b"".join(zipped_parts) or text)
-    make()
-    assert same_as_plain(genome, tracks)
-
-
-def test_spellings_of_a_fasta_and_a_bed():
-    """Lower case, one long line, no last line end, comments, blank lines, blanks."""
-    genome = small_genome()
-    tracks = small_tracks()
-    write_tracks(tracks)
-    lower = {name: letters.lower() for name, letters in genome.items()}
-    write_genome(lower, width=10_000, end="\n\n")
-    Path("genome.fa").write_text(Path("genome.fa").read_text().rstrip("\n"))
-    Path("open.bed").write_text(
-        'browser position a:1-100\ntrack name="x"\n#chrom\tstart\tend\n\na 500 900'
-    )
-    make()
-    assert same_as_plain(genome, tracks)
-
-
-@pytest.mark.parametrize("block", range(1, 40))
-def test_blocks_may_end_anywhere(block, monkeypatch):
-    """In a header, between a line end and a >, within \\r\\n."""
-    monkeypatch.setattr(danq, "FASTA_BLOCK", block)
-    text = b">one >two\r\nAGC\nTN\n\n>three\nacgt\n>\n>last"
-    Path("x.fa").write_bytes(text)
-    records = [(name, list(codes)) for name, codes in danq.genome_records("x.fa")]
-    first = ("one", [0, 1, 2, 3, 4])
-    assert records == [first, ("three", [0, 2, 1, 3]), ("unnamed", []), ("last", [])]
-
-
-@pytest.mark.parametrize(
-    ("genome_name", "peak_name"),
-    [("chr1", "1"), ("1", "chr1"), ("chrM", "MT"), ("MT", "chrM"), ("X", "chrX")],
-)
-def test_names_of_chromosomes(genome_name, peak_name, capsys):
-    """UCSC's names and Ensembl's; what has no chromosome is counted and named."""
-    genome = small_genome()
-    genome = {genome_name: genome["a"], "v": genome["v"], "t": genome["t"]}
-    write_genome(genome)
-    tracks = small_tracks()
-    peaks = [(peak_name, 0, 3000), ("v", 0, 1400), ("t", 0, 1400)]
-    peaks += [("chrUn", 0, 10), ("chrUn", 5, 10), ("2", 0, 10)]
-    tracks = {"ctcf": ("TF", peaks)}
-    write_tracks(tracks)
-    make(["chrv"], ["t"])
-    printed = capsys.readouterr().out
-    assert "3 peaks on 2 chromosomes that the genome lacks: chrUn 2, 2 1" in printed
-    beds = read_beds()["train"]
-    assert {name for name, _, _ in beds} == {genome_name}
-    assert len(beds) == 11
-
-
-def test_min_signal(capsys):
-    """Peaks below S in column 7 are out, those at S stay."""
-    write_genome(small_genome())
-    write_tracks(small_tracks())
-    rows = []
-    for chrom, start, end, strength in (
-        ("a", 400, 600, "4.9"),
-        ("a", 600, 800, "5"),
-        ("a", 800, 1000, "nan"),
-        ("v", 0, 1400, "1e3"),
-        ("t", 0, 1400, "7"),
-    ):
-        rows.append(f"{chrom}\t{start}\t{end}\t.\t0\t.\t{strength}\n")
-    Path("ctcf.bed").write_text("".join(rows))
-    Path("tracks.tsv").write_text("assay\tname\tfile\nTF\tctcf\tctcf.bed\n")
-    make(min_signal=5.0)
-    assert read_beds()["train"] == [("a", 600, 800)]
-    assert "left out: 2 peaks below --min-signal 5\n" in capsys.readouterr().out
-
-
-def test_table_of_what_was_kept(capsys):
-    """Counts by hand: 11 bins, 3, 3; `open` has bins 600 and, of 500-600, none."""
-    write_genome(small_genome())
-    write_tracks(small_tracks())
-    make()
-    printed = capsys.readouterr().out
-    table = {}
-    for line in printed.splitlines():
-        words = re.split(r" {2,}", line.strip())
-        table[words[0]] = words[1:]
-    assert table["a"] == ["11", "0", "0"]
-    assert table["all"] == ["11", "3", "3"]
-    assert table["positives of a label: least"] == ["1", "0", "0"]
-    assert table["most"] == ["11", "3", "3"]
-    assert table["labels without a positive"] == ["0", "1", "1"]
-    assert "without a positive in valid: open\n" in printed
-    assert "left out: no peak\n" in printed
-
-
-def test_deepsea_regions_are_the_default():
-    """chr7:30508751-35296850, chr8, chr9, rounded to bins."""
-    grid = 35_300_000 // 200
-    chromosomes = {}
-    for key, n in (("7", grid), ("8", 10), ("9", 10)):
-        has_n = np.zeros(n, bool)
-        owner = np.zeros(n, np.int8)
-        chromosomes[key] = danq.Chromosome(f"chr{key}", n * 200, has_n, owner)
-    given = {"valid": None, "test": None}
-    found = danq.assign_regions(chromosomes, given, "genome.fa")
-    assert [row[3:] for row in found] == [(152_544, 176_484), (0, 10), (0, 10)]
-    assert [row[0] for row in found] == ["valid", "test", "test"]
-    assert np.flatnonzero(chromosomes["7"].owner == 1).min() == 152_544
-
-
-BAD_PEAKS = [
-    ("a\t100\n", "open.bed:2: not BED: a line has"),
-    ("chrom\tstart\tend\n", "open.bed:2: not BED: start 'start'"),
-    ("a\t-5\t100\n", "open.bed:2: not BED: start '-5'"),
-    ("a\t1.5\t100\n", "open.bed:2: not BED: start '1.5'"),
-    ("a\t1\t1e3\n", "open.bed:2: not BED: .* end '1e3'"),
-    ("a\t1_0\t1000\n", "open.bed:2: not BED: start '1_0'"),
-    ("a\t\t1000\n", "open.bed:2: not BED: start ''"),
-    ("a\t300\t200\n", "open.bed:2: not BED: the peak starts at 300, after its end"),
-    ("a\t3000\t3051\n", r"open.bed:2: .* 3,051, past the last base of a \(3,050\)"),
-    ("\x00\x01\x02\n", "open.bed:2: not BED"),
-]
-
-
-@pytest.mark.parametrize(("line", "says"), BAD_PEAKS)
-def test_bad_peaks(line, says, capsys):
-    write_genome(small_genome())
-    write_tracks(small_tracks())
-    with open("open.bed", "a") as file:
-        file.write(line)
-    check_make(capsys, says)
-
-
-@pytest.mark.parametrize(
-    ("text", "signal", "says"),
-    [
-        ("", None, "open.bed: holds no peak"),
-        ("# nothing\n\n", None, "open.bed: holds no peak"),
-        ("chrQ\t1\t9\n", None, r"open.bed: no peak is on .*chrQ.*another assembly\?"),
-        ("a\t1\t9\n", 2.0, "ctcf.bed:1: has 3 columns: --min-signal"),
-        ("a\t1\t9\t.\t0\t.\tx\n", 2.0, "open.bed:1: column 7 .* is 'x'"),
-        ("a\t1\t9\t.\t0\t.\t1\n", 2.0, r"open.bed: none .* --min-signal \(1 are"),
-    ],
-)
-def test_bad_peak_files(text, signal, says, capsys):
-    write_genome(small_genome())
-    write_tracks(small_tracks())
-    Path("open.bed").write_text(text)
-    if "ctcf" not in says:
-        Path("tracks.tsv").write_text("assay\tname\tfile\nTF\topen\topen.bed\n")
-    check_make(capsys, says, min_signal=signal)
-
-
-def test_damaged_gzip_of_a_genome_or_peaks(capsys):
-    write_genome(small_genome())
-    write_tracks(small_tracks())
-    content = gzip.compress(Path("open.bed").read_bytes())
-    Path("open.bed").write_bytes(content[:-6])
-    check_make(capsys, "open.bed is damaged .* copy it again")
-    write_tracks(small_tracks())
-    content = gzip.compress(Path("genome.fa").read_bytes())
-    Path("genome.fa").write_bytes(content[:900] + b"rubbish" + content[907:])
-    check_make(capsys, "genome.fa is damaged .* copy it again")
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("TF\tctcf\tctcf.bed\n", "tracks.tsv:1: the header must be assay, name, file"),
-        ("assay name file\n", "tracks.tsv:1: the header must be"),
-        ("assay\tname\tfile\nTF\tctcf\n", "tracks.tsv:2: must hold assay, name"),
-        ("assay\tname\tfile\nTF\t\tctcf.bed\n", "tracks.tsv:2: must hold assay, name"),
-        (
-            "assay\tname\tfile\n\nTF\tx\tctcf.bed\nTF\tx\topen.bed\n",
-            "tracks.tsv:4: the name x stands in line 3, too",
-        ),
-        (
-            "assay\tname\tfile\nTF\tctcf\tnone.bed\n",
-            "tracks.tsv:2: there is no file none.bed",
-        ),
-        ("assay\tname\tfile\n", "tracks.tsv names no track"),
-        ("", "tracks.tsv names no track"),
-    ],
-)
-def test_bad_tracks(text, says, capsys):
-    write_genome(small_genome())
-    write_tracks(small_tracks())
-    Path("tracks.tsv").write_text(text)
-    check_make(capsys, says)
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        (">p1\nACGT\nMEEPQSDPSV\n", "genome.fa:3: 'E' is not DNA: a protein FASTA?"),
-        (">p1\rACGT\rACGTACGTAC*\r", r"genome.fa:3: '\*' is not DNA"),
-        ("ACGT\n", "genome.fa is not FASTA"),
-        ("", "genome.fa holds no sequence"),
-        (">chr1\nACGT\n>1\nACGT\n", "genome.fa: records chr1 and 1 are one"),
-        (">a\nACGT\n", "--valid v: genome.fa has no v"),
-    ],
-)
-def test_bad_genomes(text, says, capsys):
-    write_tracks(small_tracks())
-    Path("genome.fa").write_text(text)
-    check_make(capsys, says)
-
-
-@pytest.mark.parametrize(
-    ("valid", "test", "says"),
-    [
-        (["chrQ"], ["t"], "--valid chrQ: genome.fa has no chrQ"),
-        (["v:1-x"], ["t"], "--valid v:1-x: genome.fa has no v:1-x"),
-        (["v:2000-3000"], ["t"], "--valid v:2000-3000 matches nothing: v has 1,400"),
-        (["v:900-500"], ["t"], "--valid v:900-500 matches nothing"),
-        (["v:1-50"], ["t"], "--valid v:1-50 matches nothing: .* bins of 200"),
-        (["v"], ["t:1-800"], "--test t:1-800 matches nothing: no bin in it is kept"),
-        (["v"], ["t", "v:201-600"], "--test v:201-600 overlaps --valid"),
-        (["v", "a"], ["t"], "no bin is left to train"),
-        (None, ["t"], "--valid chr7:30508751-35296850: genome.fa has no chr7"),
-        (["v"], None, "--test chr8: genome.fa has no chr8"),
-    ],
-)
-def test_bad_regions(valid, test, says, capsys):
-    write_genome(small_genome())
-    write_tracks(small_tracks())
-    check_make(capsys, says, valid=valid, test=test)
-
-
-def test_bad_rules_and_missing_files(capsys):
-    write_genome(small_genome())
-    write_tracks({"open": ("DNase", [("a", 0, 3000), ("v", 0, 1400), ("t", 0, 1400)])})
-    check_make(capsys, "--bins tf: no label has the assay TF", bins="tf")
-    check_make(capsys, "--bins: must be one of tf, any, all", bins="some")
-    make()  # the default is `any` here
-    assert len(read_beds()["train"]) == 11
-    check_make(capsys, "out exists already")
-    shutil.rmtree("out")
-    Path("genome.fa").unlink()
-    check_make(capsys, "genome.fa: No such file")
-    Path("tracks.tsv").unlink()
-    check_make(capsys, "tracks.tsv: No such file")
-
-
-def test_a_run_that_was_killed_is_in_nobodys_way():
-    write_genome(small_genome())
-    write_tracks(small_tracks())
-    make()
-    rows = read_made()
-    Path("out").rename(".out.tmp")
-    Path(".out.tmp/peaks").mkdir()
-    Path(".out.tmp/peaks/0").write_bytes(np.uint32([1, 0, 3000]).tobytes())
-    make()
-    assert read_made() == rows
-    assert len(list(Path("out").iterdir())) == 7
-
-
-@pytest.mark.parametrize(
-    ("kilobytes", "says"),
-    [(1, "peaks/0"), (40, "bed"), (2000, "mat")],
-)
-def test_a_full_disk_while_data_are_made(kilobytes, says, capsys):
-    """Files may have so many kB, as by ulimit -f: peaks, BED, .mat."""
-    write_genome({"a": random_dna(800_000, 1), "v": "ACGT" * 500, "t": "ACGT" * 500})
-    tracks = small_tracks()
-    tracks["ctcf"][1].append(("a", 0, 800_000))
-    if kilobytes == 1:
-        tracks["ctcf"][1].extend([("a", i, i + 9) for i in range(500)])
-    write_tracks(tracks)
-    most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * kilobytes, most[1]))
-        check_make(capsys, f"{says}: File too large")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, most)
-    make()
-    assert len(read_beds()["train"]) == 3996
-
-
-def test_one_record_of_a_genome_is_in_memory(monkeypatch):
-    """Neither pass over a genome holds two records of 16 MB at a time."""
-    monkeypatch.setattr(danq, "FASTA_BLOCK", 1 << 20)
-    genome = dict.fromkeys("abvt", "ACGT" * 4_000_000)
-    write_genome(genome, width=100_000)
-    write_tracks(small_tracks())
-    tracemalloc.start()
-    make()
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    # 16 MB, an eighth more as it grows, and a few copies of a block
-    assert 16e6 < peak < 30e6
 
 
 # ---- danq.py: motifs
