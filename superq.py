@@ -136,7 +136,7 @@ class Recipe:
     optimizer: str = "nadam"  # at a constant rate, or "adam": see optimizer_of
     keep: str = "last epoch"  # or "best epoch", by the loss on validation
     code: str = "dense"  # each number sees all bases, or "local": four bases
-    digits: str = "random"  # where their weights start, or "base-4"; or "none"
+    digits: str = "random"  # or start as "base-4" numerals; "none": no digits
     sines: bool = False  # the decoder reads a number through sines
     pooled: bool = False  # half of the numbers are pooled features
     encodings: str = "float32"  # as they are kept: the paper's have no scale
@@ -151,7 +151,8 @@ RECIPES += [replace(RECIPES[-1], loss="cross-entropy")]
 RECIPES += [
     replace(RECIPES[-1], optimizer="adam", keep="best epoch", encodings="float16")
 ]
-# 3: two numbers for every four bases, each read by a small local decoder.
+# 3: no trunk, nothing dense: two numbers for every four bases, and one small decoder
+# that turns each such pair into its four bases.
 RECIPES += [replace(RECIPES[-1], code="local")]
 # 4: sines of doubling frequency before the decoder.
 RECIPES += [replace(RECIPES[-1], sines=True)]
@@ -226,9 +227,9 @@ def write_digits(inputs, recipe):
 def base_4_numeral():
     """Weights (4, 4, 1) with which a convolution writes four bases into one number.
 
-    This is the main decision of the code. It is where training starts, and nothing in
-    the loss asks for a change. Let A, G, C, T be 0, 1, 2, 3; then four bases are a
-    number written in base 4, the first base counting least:
+    This is the main decision of the code. Training starts here; it may change them, but
+    little in the loss asks for that. Let A, G, C, T be 0, 1, 2, 3; then four bases are
+    a number written in base 4, the first base counting least:
 
         GATT -> 1, 0, 3, 3 -> 1 * 1 + 0 * 4 + 3 * 16 + 3 * 64 = 241, of 0 to 255
 
@@ -587,7 +588,7 @@ def strand_blind(args):
 
     Of the 500 numbers the digits differ, but neither forest nor labels read these.
     """
-    if args.features == "autoencoder":
+    if args.features in ("autoencoder", "untrained"):
         return recipe_of(args).pooled
     return args.features != "pca"
 
@@ -744,7 +745,7 @@ def fit_forest(
     samples : rows drawn for each GROUP of trees, so that memory does not grow with N
     projections : random sums of labels that stand for them as trees grow (Joly et al.
         2014); 0 for the labels themselves. With them a tree grows on SHARE of the rows,
-        so that a leaf needs as much less: a quarter of 30 is 8
+        so that a leaf needs as many less: a quarter of 30, rounded, is 8
     A leaf answers with the mean labels of all N rows that reach it.
     """
     forests = []
@@ -942,7 +943,7 @@ def fit_and_score(args, out_dir):
         if args.label_weight:
             model = danq.load_model(out_dir)
             answers |= answers_with_labels(answers["forest"], model)
-        # Which of them is SuperQ's answer, is chosen on validation, never on test.
+        # Forest or mean: SuperQ's answer is chosen on validation, never on test.
         P_valid, Y_valid = ask_all(answers, file["valid"])
         about["validation"] = mean_scores(P_valid, Y_valid, labels)
         answer = choose_answer(about["validation"])
@@ -952,7 +953,7 @@ def fit_and_score(args, out_dir):
             about["answers"] = mean_scores(P_test, Y_test, labels)
             print_answers(about["answers"], answer)
 
-    # So are the thresholds of F1.
+    # The thresholds of F1 are chosen on validation, too.
     thresholds = danq.best_thresholds(P_valid[answer], Y_valid)
     P_test = P_test[answer]
     seconds = {
@@ -1253,10 +1254,10 @@ def run_name(args):
     elif args.ablation < len(RECIPES) - 1:
         name += f", ablation {args.ablation}"
     # Whether labels could take part at all.
-    learns = args.features == "autoencoder" and RECIPES[args.ablation].pooled
-    if learns and args.label_weight == 0:
+    has_labels = args.features == "autoencoder" and RECIPES[args.ablation].pooled
+    if has_labels and args.label_weight == 0:
         name += ", no labels"
-    elif learns and args.label_weight != LABEL_WEIGHT:
+    elif has_labels and args.label_weight != LABEL_WEIGHT:
         name += f", label weight {args.label_weight:g}"
     if args.motif_start:
         name += ", motif start"

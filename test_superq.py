@@ -2033,6 +2033,9 @@ def test_what_is_strand_blind_is_asked_on_one_strand(runs):
         with h5py.File(runs[name][0] / "encodings.h5") as file:
             assert len(file["train/Z"]) == (40 if blind else 80)
     assert not superq.trained_scores(runs["paper"][0])[1]
+    for ablation, blind in (("3", False), ("5", True)):  # digits, pooled features
+        flags = ["--features", "untrained", "--ablation", ablation]
+        assert superq.strand_blind(superq.parse_args(flags)) == blind
 
 
 # ---- danq.py and superq.py: the command line
