@@ -222,7 +222,7 @@ announce() {
     case $plan in
         demo)
             echo "data: the demo's, which are SIMULATED; 1 GB of disk. Narrow networks."
-            echo "15 to 25 minutes on two quiet CPU cores, after installation."
+            echo "About 25 minutes on two CPU cores, after installation."
             ;;
         real)
             echo "data: real human DNA, 177 tracks of peaks and chr20 of hg19 -> real/"
@@ -729,13 +729,16 @@ superq_runs() {
     local seed=$1
     local suffix=$2
     shift 2
+    local ours=("${superq[@]}" --seed "$seed")
+    local random=("${ours[@]}")
     if [[ $motifs ]]; then
-        stage "superq$suffix" "${superq[@]}" --seed "$seed" "${known[@]}" "$@"
-        stage "superq-random$suffix" "${superq[@]}" --seed "$seed" "$@"
-    else
-        stage "superq$suffix" "${superq[@]}" --seed "$seed" "$@"
+        ours+=("${known[@]}")
     fi
-    stage "superq-no-labels$suffix" "${superq[@]}" --seed "$seed" --label-weight 0 "$@"
+    stage "superq$suffix" "${ours[@]}" "$@"
+    if [[ $motifs ]]; then
+        stage "superq-random$suffix" "${random[@]}" "$@"
+    fi
+    stage "superq-no-labels$suffix" "${ours[@]}" --label-weight 0 "$@"
 }
 
 # The first of SEEDS has no suffix.

@@ -349,7 +349,8 @@ def summaries(scan, grammar, steps):
 def middle_of(width):
     """Bases that a filter of some width sees in all steps together.
 
-    19 steps of 15 places, and the bases that the last place covers: 285 + 15 = 300.
+    19 steps of 15 places, and the bases that the last place covers: 285 + 15 = 300 (of
+    filters that start as known motifs 304).
     """
     return MIDDLE_STEPS * POOL + width - 1
 
@@ -943,6 +944,7 @@ def fit_and_score(args, out_dir):
         if args.label_weight:
             model = danq.load_model(out_dir)
             answers |= answers_with_labels(answers["forest"], model)
+        print("scoring validation and test", flush=True)
         # Forest or mean: SuperQ's answer is chosen on validation, never on test.
         P_valid, Y_valid = ask_all(answers, file["valid"])
         about["validation"] = mean_scores(P_valid, Y_valid, labels)
@@ -978,9 +980,10 @@ def fit_and_save_forest(args, out_dir, group, about):
     Z = group["Z"]
     Y = group["Y"]
     rows_a_window = 2 if group.attrs["strands"] else 1
+    read = Z.shape[1] - first_column(args)
     print(
-        f"[3/3] forest: {args.forest_trees} trees, {len(Z):,} x {Z.shape[1]} "
-        f"encodings, {Y.shape[1]} labels"
+        f"[3/3] forest: {args.forest_trees} trees, {len(Z):,} rows, {read} of "
+        f"{Z.shape[1]} numbers, {Y.shape[1]} labels"
     )
     forest = fit_forest(
         Z,
@@ -1855,9 +1858,12 @@ def group_runs(runs, free):
     """
     groups = []
     for run in runs:
+        own = [run["settings"].get(key) for key in free]
         # A run joins the first group that it fits into.
         for group in groups:
-            if same_settings(run, group[0], free):
+            # Two runs of one seed, before and after a change of the code, are no seeds.
+            theirs = [[one["settings"].get(key) for key in free] for one in group]
+            if same_settings(run, group[0], free) and own not in theirs:
                 group.append(run)
                 break
         else:
@@ -2102,7 +2108,7 @@ DIFFERENCES_HEAD = [
     "95 %, other factors",
     "leads in labels",
     "leads in factors",
-    "so",
+    "verdict",
 ]
 
 
@@ -2133,12 +2139,12 @@ def differences(scores, factors, rivals):
 def difference_cells(whole, without, factors):
     mean, low, high = other_dna(whole, without)
     factors_low, factors_high = other_factors(whole, factors)
-    # A tie, unless it would hold on other DNA.
-    so = "holds"
+    verdict = "higher" if mean > 0 else "lower"
     if not factors_low > 0 and not factors_high < 0:
-        so = "these labels only"
+        verdict += ", these labels only"
+    # A tie, unless it would hold on other DNA.
     if low <= 0 <= high:
-        so = "tie"
+        verdict = "tie"
     # A mean may rest on few labels: in how many does the model lead?
     leads = whole[np.isfinite(whole)] > 0
     # A factor's sum has the sign of its mean.
@@ -2149,7 +2155,7 @@ def difference_cells(whole, without, factors):
         f"{factors_low:+.4f} to {factors_high:+.4f}",
         f"{leads.sum()} of {len(leads)}",
         f"{(sums > 0).sum()} of {len(sums)}",
-        so,
+        verdict,
     ]
 
 
@@ -2281,7 +2287,8 @@ def draw_lines(axis, lines, dashed=()):
             (1.08, height),
             va="center",
             textcoords="axes fraction",
-            arrowprops={"arrowstyle": "-"},
+            # From the middle of the name's left edge.
+            arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": "gray"},
             annotation_clip=False,
         )
 
