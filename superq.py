@@ -68,7 +68,7 @@ from danq import (
 # ---- settings
 
 CODE = 500  # numbers in the bottleneck, as in the paper
-DIGITS = 250  # of them, one for every four bases
+DIGITS = 250  # of these 500: one for every four bases
 POOLED = CODE - DIGITS  # the others: pooled features, which say what DNA does
 
 # Where the pooled features look: DeepSEA's labels speak of the central 200 bases. A
@@ -83,7 +83,7 @@ LSTM_UNITS = 16  # each way
 KNOWN_FILTERS = 256
 FREE_FILTERS = 32
 KNOWN_WIDTH = 20
-KNOWN_SHARE = 0.002  # of all places in which they answer at first
+KNOWN_SHARE = 0.002  # of all places: where one of them answers before training
 
 # Pairs (k, central bases): k-mers of so many bases are counted.
 INPUT_KMERS = ((3, 1000), (3, 600), (4, 300))  # what the pooled features see, too
@@ -147,7 +147,7 @@ RECIPES = [Recipe()]
 # 1: a softmax over each base's four numbers; unknown bases are left out.
 RECIPES += [replace(RECIPES[-1], loss="cross-entropy")]
 # 2: a rate that warms up and goes down again, clipped gradients, the best epoch. What
-# is learned so stays within a few units: half of the bits hold it.
+# is learned so stays within a few units: float16, half of the bits, is enough.
 RECIPES += [
     replace(RECIPES[-1], optimizer="adam", keep="best epoch", encodings="float16")
 ]
@@ -178,6 +178,7 @@ def build_autoencoder(
     The 500 are 250 digits, from which the bases are rebuilt, and 250 pooled features,
     which answer with the composition of the middle (B, 136), roots of its 4-mer counts,
     and with the labels (B, n_labels), if any. Without pooled features: 500 digits.
+    B is the number of sequences in a batch.
     """
     inputs = keras.Input((LENGTH, 4))
     outputs = {}
@@ -200,6 +201,7 @@ def build_autoencoder(
     # What teaches the pooled features: they must answer questions about function.
     if recipe.pooled:
         features = code[:, -POOLED:]
+        # 136: of 256 4-mers, those that are each other's reverse complement are one.
         outputs["composition"] = layers.Dense(136, name="composition")(features)
         if n_labels:
             # Half are hidden at each step, so that no label leans on a single one.
@@ -227,9 +229,9 @@ def write_digits(inputs, recipe):
 def base_4_numeral():
     """Weights (4, 4, 1) with which a convolution writes four bases into one number.
 
-    This is the main decision of the code. Training starts here; it may change them, but
-    little in the loss asks for that. Let A, G, C, T be 0, 1, 2, 3; then four bases are
-    a number written in base 4, the first base counting least:
+    This is the main decision of the code. Training starts from these weights; it may
+    change them, but little in the loss asks for that. Let A, G, C, T be 0, 1, 2, 3;
+    then four bases are a number written in base 4, the first base counting least:
 
         GATT -> 1, 0, 3, 3 -> 1 * 1 + 0 * 4 + 3 * 16 + 3 * 64 = 241, of 0 to 255
 
@@ -1499,6 +1501,7 @@ class KmerCounts(layers.Layer):
         )
         counts = ops.reshape(counts, (-1, self.n_words))
 
+        # Each word, and what counts for it on the other strand.
         own = ops.take(counts, self.one_of_each, 1)
         other = ops.take(counts, self.its_mate, 1)
         return ops.sqrt(own + other)
@@ -1858,12 +1861,11 @@ def group_runs(runs, free):
     """
     groups = []
     for run in runs:
-        own = [run["settings"].get(key) for key in free]
         # A run joins the first group that it fits into.
         for group in groups:
-            # Two runs of one seed, before and after a change of the code, are no seeds.
-            theirs = [[one["settings"].get(key) for key in free] for one in group]
-            if same_settings(run, group[0], free) and own not in theirs:
+            # The same seed again, perhaps with other code, is no second seed.
+            again = any(same_settings(run, one, free=()) for one in group)
+            if same_settings(run, group[0], free) and not again:
                 group.append(run)
                 break
         else:

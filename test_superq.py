@@ -488,8 +488,7 @@ def beside(request, tmp_path_factory):
         where = ["--out-dir", f"{folder}/superq", "--checkpoint-minutes", "0"]
         flags = [*flags_of["superq"], *where]
         jobs.append(("killed superq", "kill_superq", flags))
-        data = ["--data-dir", str(request.getfixturevalue("data_dir"))]
-        flags = [*SMALL, "--lstm-units", "0", *data, "--limit", "40"]
+        flags = [*flags_of["danq"], "--lstm-units", "0"]
         jobs.append(("killed danq", "kill_danq", [str(folder), *flags]))
     if not jobs:
         yield None
