@@ -1565,11 +1565,14 @@ class MotifOccupancy(layers.Layer):
 
 
 def central(x, n):
-    """The middle n of (B, length, ...); ValueError where there is no exact middle."""
-    # Example, 13 of 19: 3 on each side.
+    """The middle n of (B, length, ...); BadInput where there is no exact middle."""
+    # Example, 13 of 27: 7 on each side.
     first, rest = divmod(x.shape[1] - n, 2)
     if rest or first < 0:
-        raise ValueError(f"{n} of {x.shape[1]} cannot stand in the middle")
+        raise BadInput(
+            f"the middle {n} of {x.shape[1]} cannot be cut out with as many on each "
+            "side: take one more or one less (MIDDLE_STEPS and CORE_STEPS are odd)"
+        )
     return x[:, first : first + n]
 
 
@@ -1709,7 +1712,7 @@ class StepBar(keras.callbacks.Callback):
 
 
 class HoursAhead(keras.callbacks.Callback):
-    """Say once, from 100 steps, how long all epochs take."""
+    """Say once, from 100 steps, how long all epochs take together."""
 
     WARM_UP = 5  # steps that compile
     STEPS = 100
@@ -1727,14 +1730,23 @@ class HoursAhead(keras.callbacks.Callback):
         if self.steps == self.WARM_UP + self.STEPS:
             self.wait_for_device()
             seconds = (time.time() - self.mark) / self.STEPS
-            hours = seconds * self.params["steps"] * self.epochs / 3600
+            left = seconds * self.params["steps"] * self.epochs
             if sys.stdout.isatty():
                 print()  # below the bar
-            print(f"at this rate {self.epochs} epochs take {hours:,.2f} hours")
+            print(f"at this rate training takes {duration(left)}")
         self.steps += 1
 
     def wait_for_device(self):
         ops.convert_to_numpy(self.model.trainable_variables[-1].value)
+
+
+def duration(seconds):
+    """45 -> "45 seconds", 90 -> "1.5 minutes", 9000 -> "2.5 hours"."""
+    if seconds < 60:
+        return f"{seconds:.0f} seconds"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} minutes"
+    return f"{seconds / 3600:,.1f} hours"
 
 
 class TimeLimit(keras.callbacks.Callback):
@@ -3822,8 +3834,8 @@ class FirstMutations:
 def draw_mutations(first, names, key, most, simulated, path):
     """Heat maps of FirstMutations, a letter below each column.
 
-    A letter is as high as its loss costs: the mean of its three changes, its sign
-    turned round; one whose loss would raise the label hangs below the line.
+    A letter is as high as the label falls, on the mean of its base's three changes; one
+    whose changes would raise the label hangs below the line.
     names : of the labels;  key : "diff" or "logit";  most : labels to draw
     """
     change = np.abs(list(first.effects.values())).max(0)  # (K,), the largest
@@ -3882,7 +3894,7 @@ def draw_losses(axis, first, label):
         draw_letter(axis, LETTERS.index(base), position, 0.0, height, least=0.03)
     axis.axhline(0, color="k", linewidth=0.5)
     axis.set(ylim=(min(0, np.nanmin(costs) / highest) - 0.05, 1.05), yticks=[])
-    axis.set_ylabel("loss costs")
+    axis.set_ylabel("mean fall")
 
 
 # ---- data from peaks and a genome

@@ -75,7 +75,7 @@ POOLED = CODE - DIGITS  # the others: pooled features, which say what DNA does
 # filter of WIDTH bases answers at each place, and POOL places make a step.
 WIDTH = 16
 POOL = 15
-MIDDLE_STEPS = 19
+MIDDLE_STEPS = 27
 CORE_STEPS = 13  # the central ones of these steps
 FILTERS = 96
 LSTM_UNITS = 16  # each way
@@ -307,19 +307,19 @@ def scan_middle(inputs, filters, lstm_units, dtype, width):
     """Scan the middle of both strands for motifs.
 
     Returns the mean and the best answer of each filter in each step, a pair of
-    (2 B, 19, filters), and what a BLSTM makes of the best, (2 B, 19, 2 units) or None.
+    (2 B, 27, filters), and what a BLSTM makes of the best, (2 B, 27, 2 units) or None.
     """
-    middle = central(inputs, middle_of(width))  # (B, 300, 4)
+    middle = central(inputs, middle_of(width))  # (B, 420, 4)
     # Read backwards along both axes, A, G, C, T gives the reverse complement. The other
     # strands are more rows of the batch: the same filters scan them.
     other = ops.flip(middle, (1, 2))
-    both = ops.concatenate([middle, other], 0)  # (2 B, 300, 4)
+    both = ops.concatenate([middle, other], 0)  # (2 B, 420, 4)
     convolution = layers.Conv1D(
         filters, width, activation="relu", dtype=dtype, name="motif_scan"
     )
-    answers = convolution(both)  # (2 B, 285, filters)
-    # 285 places in steps of 15.
-    mean = layers.AveragePooling1D(POOL)(answers)  # (2 B, 19, filters)
+    answers = convolution(both)  # (2 B, 405, filters)
+    # 405 places in steps of 15.
+    mean = layers.AveragePooling1D(POOL)(answers)  # (2 B, 27, filters)
     best = layers.MaxPooling1D(POOL)(answers)
     grammar = None
     if lstm_units:
@@ -351,8 +351,8 @@ def summaries(scan, grammar, steps):
 def middle_of(width):
     """Bases that a filter of some width sees in all steps together.
 
-    19 steps of 15 places, and the bases that the last place covers: 285 + 15 = 300 (of
-    filters that start as known motifs 304).
+    27 steps of 15 places, and the bases that the last place covers: 405 + 15 = 420 (of
+    filters that start as known motifs 424).
     """
     return MIDDLE_STEPS * POOL + width - 1
 
@@ -494,7 +494,7 @@ def train_autoencoder(args, train, splits, out_dir):
         print(
             f"[1/3] autoencoder: {model.count_params():,} parameters, "
             f"{CODE} numbers a sequence, {len(train):,} sequences, "
-            f"labels at weight {args.label_weight:g}, {args.epochs} epochs"
+            f"labels at weight {args.label_weight:g}, epochs: {args.epochs}"
         )
         # After a kill the checkpoint's weights come back over these.
         if args.motif_start:

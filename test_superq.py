@@ -1789,6 +1789,12 @@ def test_validation_losses_are_those_of_the_kept_model(learned, name):
     )
 
 
+def test_a_duration_is_said_in_the_unit_that_fits():
+    assert danq.duration(45) == "45 seconds"
+    assert danq.duration(90) == "1.5 minutes"
+    assert danq.duration(9000) == "2.5 hours"
+
+
 @pytest.mark.parametrize(("name", "patience"), [("danq", 2), ("superq", 3)])
 def test_best_epoch_and_patience_on_scripted_losses(monkeypatch, name, patience):
     """Epoch 4 of 9 is the best; a NaN is none, an equal loss no better one.
@@ -3398,9 +3404,8 @@ def test_kmers_are_those_that_python_counts(k, span):
 def test_pooled_features_stand_in_the_middle_and_are_strand_blind():
     X = random_sequences(4)
     elsewhere = random_sequences(4)
-    elsewhere[:, 350:650] = X[
-        :, 350:650
-    ]  # the same middle; 600 and 1,000 bases are only counted
+    # The same middle: all else is only counted.
+    elsewhere[:, 290:710] = X[:, 290:710]
     inputs = keras.Input((1000, 4))
     network = keras.Model(inputs, superq.pooled_features(inputs, 4, 2, None))
     Z = [
@@ -3417,22 +3422,29 @@ def test_pooled_features_stand_in_the_middle_and_are_strand_blind():
 
 @pytest.mark.parametrize("kmers", [[], [(4, 300)]])
 def test_a_base_outside_the_middle_leaves_the_pooled_features(monkeypatch, kmers):
-    """Motifs alone, and with counts of the middle, which is bases 350 to 649."""
+    """Motifs alone, and with counts of the middle: both within bases 290 to 709."""
     monkeypatch.setattr(superq, "INPUT_KMERS", kmers)
     network, _ = pooled_network(filters=8)
     X = random_sequences(4)
     before = network.predict(X, verbose=0)
     for base, changes in {
-        349: False,
-        350: True,
+        289: False,
+        290: True,
         500: True,
-        649: True,
-        650: False,
+        709: True,
+        710: False,
     }.items():
         other = X.copy()
         other[:, base] = other[:, base, [1, 2, 3, 0]]
         after = network.predict(other, verbose=0)
         assert (before != after).any() == changes, base
+
+
+@pytest.mark.parametrize("setting", ["MIDDLE_STEPS", "CORE_STEPS"])
+def test_steps_without_an_exact_middle_are_refused(monkeypatch, setting):
+    monkeypatch.setattr(superq, setting, getattr(superq, setting) + 1)
+    with pytest.raises(danq.BadInput, match=rf"cannot be cut .*{setting}"):
+        superq.build_autoencoder(4, 2)
 
 
 def test_motifs_of_the_core_are_those_of_the_210_bases_in_the_middle(monkeypatch):
@@ -3452,12 +3464,12 @@ def test_motifs_of_the_core_are_those_of_the_210_bases_in_the_middle(monkeypatch
         other[:, first:last] = other[:, first:last, [1, 2, 3, 0]]
         return (before != motifs.predict(other, verbose=0)).any(0)
 
-    deaf = ~heard(350, 395)
+    deaf = ~heard(290, 395)
     assert deaf.sum() == len(deaf) / 2
-    assert not heard(605, 650)[deaf].any()
+    assert not heard(605, 710)[deaf].any()
     for base in (395, 604):
         assert heard(base, base + 1)[deaf].any()
-    assert heard(350, 351)[~deaf].any()
+    assert heard(290, 291)[~deaf].any()
     assert heard(649, 650)[~deaf].any()
 
 
@@ -5317,8 +5329,8 @@ def test_floating_point_operations_by_hand():
     blstm = 75 * 2 * 4 * (5 * 3 + 3 * 3)
     dense = 75 * 6 * 925 + 925 * 7
     assert flops(danq.build_danq(7, 5, 3)) == 2 * (conv + blstm + dense)
-    scans = 2 * 285 * 16 * 4 * 5
-    steps = 2 * 19 * 2 * 4 * (5 * 3 + 3 * 3)
+    scans = 2 * 405 * 16 * 4 * 5
+    steps = 2 * 27 * 2 * 4 * (5 * 3 + 3 * 3)
     code = (200 + 4 * 5 + 2 * 6) * 250
     assert flops(superq.encoder_of(superq.build_autoencoder(5, 3, 7))) == 2 * (
         250 * 4 * 4 + scans + steps + code
