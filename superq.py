@@ -942,10 +942,10 @@ def fit_and_score(args, out_dir):
             labels.append(danq.Label(column, *row))
         forest = fit_and_save_forest(args, out_dir, file["train"], about)
         forest_seconds = round(time.time() - started, 2)
-        answers = {"forest": forest_answer(forest)}
+        autoencoder = None
         if args.label_weight:
-            model = danq.load_model(out_dir)
-            answers |= answers_with_labels(answers["forest"], model)
+            autoencoder = danq.load_model(out_dir)
+        answers = answers_of(forest, autoencoder)
         print("scoring validation and test", flush=True)
         # Forest or mean: SuperQ's answer is chosen on validation, never on test.
         P_valid, Y_valid = ask_all(answers, file["valid"])
@@ -1048,18 +1048,18 @@ def ask_all(answers, group):
     return scores, Y
 
 
-# Functions of encodings Z (n, width) -> probabilities (n, K).
+def answers_of(forest, autoencoder=None):
+    """{name: a function of encodings Z (n, width) -> probabilities (n, K)}.
 
-
-def forest_answer(forest):
-    return lambda Z: predict_forest(forest, Z)
-
-
-def answers_with_labels(from_forest, autoencoder):
-    """What the network's own label output answers, and the mean of it and the forest.
-
-    The forest leads on few windows, the label output on many.
+    autoencoder : trained with labels: its label output answers, too, and the mean of
+        both. The forest leads on few windows, the label output on many.
     """
+
+    def from_forest(Z):
+        return predict_forest(forest, Z)
+
+    if autoencoder is None:
+        return {"forest": from_forest}
     # The label layer reads the pooled half of the bottleneck, as the forest does.
     label_layer = autoencoder.get_layer("labels")
 
@@ -1069,7 +1069,7 @@ def answers_with_labels(from_forest, autoencoder):
     def mean(Z):
         return (from_forest(Z) + from_labels(Z)) / 2
 
-    return {"label output": from_labels, "mean": mean}
+    return {"forest": from_forest, "label output": from_labels, "mean": mean}
 
 
 def choose_answer(scores):
@@ -1210,9 +1210,8 @@ def trained_scores(out_dir, answer=None):
     args = argparse.Namespace(**settings)
     model = danq.load_model(out_dir)
     encode = encodings_of(model, recipe_of(args))
-    answers = {"forest": forest_answer(load_forest(out_dir / "forest.npz"))}
-    if args.label_weight:
-        answers |= answers_with_labels(answers["forest"], model)
+    forest = load_forest(out_dir / "forest.npz")
+    answers = answers_of(forest, model if args.label_weight else None)
     if answer is None:
         answer = danq.read_json(out_dir / "summary.json", "answer")["answer"]
 
