@@ -2022,6 +2022,7 @@ OUTPUTS = (
     "encodings.part",
     "encodings.h5",
     "forest.npz",
+    "network.keras",
     "metrics.csv",
     "without.npz",
 )
@@ -2294,9 +2295,9 @@ def read_metrics(out_dir):
     return rows
 
 
-def load_model(out_dir):
-    """model.keras, in Keras' safe mode: it cannot run code."""
-    path = Path(out_dir) / "model.keras"
+def load_model(out_dir, name="model.keras"):
+    """A model of a run, in Keras' safe mode: it cannot run code."""
+    path = Path(out_dir) / name
     with file_faults(path, "train again with --restart"):
         return keras.saving.load_model(path, compile=False, safe_mode=True)
 

@@ -469,6 +469,11 @@ def optimizer_of(recipe, args, n_sequences):
     """
     if recipe.optimizer == "nadam":
         return keras.optimizers.Nadam(PAPER_RATE, epsilon=1e-8)
+    return rising_and_falling(args, n_sequences)
+
+
+def rising_and_falling(args, n_sequences):
+    """Adam at our rates; n_sequences : of an epoch."""
     return danq.adam(
         args, n_sequences, TOP_RATE, FIRST_RATE / TOP_RATE, LAST_RATE / TOP_RATE
     )
@@ -929,6 +934,49 @@ def load_forest(path):
         return dict(np.load(path, allow_pickle=False))
 
 
+# ---- the yardstick's own network
+# SuperQ may answer with the mean of its forest and its network's label output. So that
+# the strongest yardstick, known motifs, is not weaker for want of it, it has a network
+# on its features, too.
+
+
+def fit_network(args, Z, Y):
+    """Train a dense network, features (n, width) -> probabilities (n, K).
+
+    As large as what SuperQ makes of its features, and trained at the same rates.
+    Z : (N, width);  Y : (N, K) 0/1; arrays or HDF5
+    """
+    keras.utils.set_random_seed(args.seed)
+    # Each feature gets mean 0, variance 1, as in 5,000 rows or more.
+    scale = layers.Normalization()
+    scale.adapt(Z[:: max(1, len(Z) // 5000)].astype(np.float32))
+    network = keras.Sequential(
+        [
+            keras.Input(Z.shape[1:]),
+            scale,
+            layers.Dropout(0.4),
+            layers.Dense(POOLED, activation="relu"),
+            layers.Dropout(0.5),
+            layers.Dense(Y.shape[1], activation="sigmoid"),
+        ]
+    )
+    optimizer = rising_and_falling(args, 2 * len(Z))
+    network.compile(optimizer, "binary_crossentropy")
+    blocks = list(gen_batches(len(Z), 8192))
+    # SuperQ sees each window twice in an epoch, as both strands: so does this.
+    passes = 2 * args.epochs
+    bar = danq.progress(passes * len(blocks), "block")
+    for i in range(passes):
+        order = np.random.default_rng((args.seed, i)).permutation(len(blocks))
+        # One block is in memory at a time; fit shuffles its rows.
+        for j, block in enumerate(order):
+            rows = blocks[block]
+            X = Z[rows].astype(np.float32)
+            network.fit(X, Y[rows], batch_size=args.batch_size, verbose=0)
+            bar.update(i * len(blocks) + j + 1)
+    return network
+
+
 # ---- stage 3
 
 
@@ -941,11 +989,10 @@ def fit_and_score(args, out_dir):
         for column, row in enumerate(file["labels"].asstr()[:]):
             labels.append(danq.Label(column, *row))
         forest = fit_and_save_forest(args, out_dir, file["train"], about)
+        if args.features == "motifs":
+            fit_and_save_network(args, out_dir, file["train"])
         forest_seconds = round(time.time() - started, 2)
-        autoencoder = None
-        if args.label_weight:
-            autoencoder = danq.load_model(out_dir)
-        answers = answers_of(forest, autoencoder)
+        answers = answers_of(args, out_dir, forest)
         print("scoring validation and test", flush=True)
         # Forest or mean: SuperQ's answer is chosen on validation, never on test.
         P_valid, Y_valid = ask_all(answers, file["valid"])
@@ -1006,6 +1053,14 @@ def fit_and_save_forest(args, out_dir, group, about):
     return forest
 
 
+def fit_and_save_network(args, out_dir, group):
+    """The yardstick's network on the training encodings -> network.keras."""
+    print(f"[3/3] network: {2 * args.epochs} times over {len(group['Z']):,} rows")
+    network = fit_network(args, group["Z"], group["Y"])
+    with new_file(out_dir / "network.keras") as temporary:
+        network.save(temporary)
+
+
 def subset_accuracy(P, Y):
     """The 2018 score: a window counts where all its labels are right."""
     all_right = ((P >= 0.5) == Y).all(1)
@@ -1048,23 +1103,28 @@ def ask_all(answers, group):
     return scores, Y
 
 
-def answers_of(forest, autoencoder=None):
+def answers_of(args, out_dir, forest, autoencoder=None):
     """{name: a function of encodings Z (n, width) -> probabilities (n, K)}.
 
-    autoencoder : trained with labels: its label output answers, too, and the mean of
-        both. The forest leads on few windows, the label output on many.
+    The forest; the label output of the autoencoder, or of the yardstick's own network;
+    the mean of both. The forest leads on few windows, the label output on many.
     """
 
     def from_forest(Z):
         return predict_forest(forest, Z)
 
-    if autoencoder is None:
+    if args.features == "motifs":
+        network = danq.load_model(out_dir, "network.keras")
+        first = 0
+    elif args.label_weight:
+        # The label layer reads the pooled half of the bottleneck, as the forest does.
+        network = (autoencoder or danq.load_model(out_dir)).get_layer("labels")
+        first = -POOLED
+    else:
         return {"forest": from_forest}
-    # The label layer reads the pooled half of the bottleneck, as the forest does.
-    label_layer = autoencoder.get_layer("labels")
 
     def from_labels(Z):
-        return ops.convert_to_numpy(label_layer(Z[:, -POOLED:].astype(np.float32)))
+        return ops.convert_to_numpy(network(Z[:, first:].astype(np.float32)))
 
     def mean(Z):
         return (from_forest(Z) + from_labels(Z)) / 2
@@ -1211,7 +1271,7 @@ def trained_scores(out_dir, answer=None):
     model = danq.load_model(out_dir)
     encode = encodings_of(model, recipe_of(args))
     forest = load_forest(out_dir / "forest.npz")
-    answers = answers_of(forest, model if args.label_weight else None)
+    answers = answers_of(args, out_dir, forest, model)
     if answer is None:
         answer = danq.read_json(out_dir / "summary.json", "answer")["answer"]
 
@@ -1229,9 +1289,9 @@ def mutation_scores(args):
     """
     out_dir = Path(args.out_dir)
     settings = danq.finished_settings(out_dir, "superq.py")
-    if settings["label_weight"]:
+    if settings["label_weight"] or settings["features"] == "motifs":
         return trained_scores(out_dir, "mean")
-    # Without labels in its loss a run has no such output, nor has a yardstick.
+    # Without labels in its loss a run has no such output, nor have most yardsticks.
     print(
         f"{out_dir} has no label output: the forest alone answers, in steps",
         file=danq.messages(args.output),
@@ -1246,7 +1306,7 @@ def run_name(args):
         "gc": "GC content -> forest",
         "cpg": "CpG count -> forest",
         "chosen": "chosen motifs + k-mers -> forest",
-        "motifs": "known motifs + k-mers -> forest",
+        "motifs": "known motifs + k-mers",
         "untrained": "untrained encoder -> forest",
         "pca": "PCA -> forest",
         "autoencoder": "SuperQ",

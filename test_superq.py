@@ -10,6 +10,7 @@
 A test runs in an empty folder of its own: relative paths are there.
 """
 
+import argparse
 import contextlib
 import csv
 import errno
@@ -3751,9 +3752,48 @@ def test_known_motifs_and_gc_content_go_into_the_same_forest(yardsticks, capsys)
     runs = f"{yardsticks}/gc {yardsticks}/motifs"
     superq.main(f"--compare {runs} --output c.md".split())
     models = [row[:2] for row in table_rows("c.md")]
-    assert ["GC content -> forest", "known motifs + k-mers -> forest"] in models
+    assert ["GC content -> forest", "known motifs + k-mers"] in models
     says = "--motif-file FILE need each other"
     check_one_line(capsys, says, superq.main, ["--features", "motifs"])
+
+
+def test_a_network_learns_from_a_yardsticks_features(monkeypatch):
+    """Whatever their sizes: label 0 is feature 2, far from 0; the same twice."""
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(600, 4)) * (1, 1, 1000, 1) + (0, 0, 50_000, 0)
+    Y = np.stack([Z[:, 2] > 50_000, rng.random(600) < 0.5], 1).astype(np.uint8)
+    # More blocks than one, and one of few rows.
+    blocks = superq.gen_batches
+    monkeypatch.setattr(superq, "gen_batches", lambda n, size: blocks(n, 250))
+    args = argparse.Namespace(seed=3, epochs=4, batch_size=50)
+    answers = []
+    for _ in range(2):
+        network = superq.fit_network(args, Z[:500], Y[:500])
+        answers.append(network.predict(Z[500:], verbose=0))
+    np.testing.assert_array_equal(*answers)
+    assert roc_auc_score(Y[500:, 0], answers[0][:, 0]) > 0.95
+
+
+def test_known_motifs_answer_with_their_forest_and_a_network(yardsticks):
+    """Both, and their mean, on the test windows by hand; other yardsticks: a forest."""
+    out = yardsticks / "motifs"
+    forest = superq.load_forest(out / "forest.npz")
+    network = danq.load_model(out, "network.keras")
+    with h5py.File(out / "encodings.h5") as file:
+        Z = file["test/Z"][:].astype(np.float32)
+    expected = {
+        "forest": superq.predict_forest(forest, Z),
+        "label output": network.predict(Z, verbose=0),
+    }
+    expected["mean"] = sum(expected.values()) / 2
+    assert abs(expected["forest"] - expected["label output"]).max() > 0.01
+    bits = danq.load_split(yardsticks / "data", "test", yardsticks / "packed").X
+    for answer, P in expected.items():
+        score, _ = superq.trained_scores(out, answer)
+        np.testing.assert_allclose(score(bits[: len(Z)]), P, atol=2e-3)
+    assert list(read_json(out / "summary.json")["answers"]) == list(expected)
+    assert read_json(yardsticks / "gc" / "summary.json")["answers"] == {}
+    assert not (yardsticks / "gc" / "network.keras").exists()
 
 
 def test_of_many_motifs_as_many_are_chosen_as_make_500_numbers(monkeypatch):
