@@ -21,8 +21,9 @@
                                              table and figures -> runs/comparison.md
     (each variant with its own --out-dir; --predict and others as in danq.py)
 
-8,000 windows of real DNA at random, --motif-start: AUROC .802, AUPRC .218; known motifs
-and k-mer counts into a forest .788, .190; k-mer counts alone .726, .131.
+8,000 windows of real DNA at random, --motif-start: AUROC .812, AUPRC .221; known motifs
+and k-mer counts into a forest .788, .190, and a network .812, .212; k-mer counts alone
+.726, .131.
 --out-dir gets model.keras (stage 1), encodings.h5 (2), forest.npz and metrics.csv (3).
 After a kill the same command goes on: stage 1 from its last checkpoint, 2 from its last
 batch, 3 from its start; on a CPU the end is the same to the bit.
