@@ -3762,7 +3762,9 @@ def test_a_network_learns_from_a_yardsticks_features(monkeypatch):
     rng = np.random.default_rng(0)
     Z = rng.normal(size=(600, 4)) * (1, 1, 1000, 1) + (0, 0, 50_000, 0)
     Y = np.stack([Z[:, 2] > 50_000, rng.random(600) < 0.5], 1).astype(np.uint8)
-    # More blocks than one, and one of few rows.
+    # Two blocks, of one class each: both must be read.
+    Z[:500] = Z[np.argsort(Y[:500, 0], kind="stable")]
+    Y[:500] = Y[np.argsort(Y[:500, 0], kind="stable")]
     blocks = superq.gen_batches
     monkeypatch.setattr(superq, "gen_batches", lambda n, size: blocks(n, 250))
     args = argparse.Namespace(seed=3, epochs=4, batch_size=50)
