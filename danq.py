@@ -1657,7 +1657,7 @@ def training_callbacks(args, checkpoint):
     return [
         KeepCheckpoint(checkpoint, args.checkpoint_minutes),
         StepBar(args.epochs),
-        HoursAhead(args.epochs),
+        TimeAhead(args.epochs),
         TimeLimit(checkpoint, args.max_seconds),
     ]
 
@@ -1711,7 +1711,7 @@ class StepBar(keras.callbacks.Callback):
         self.bar.update(self.done + 1, finalize=True)
 
 
-class HoursAhead(keras.callbacks.Callback):
+class TimeAhead(keras.callbacks.Callback):
     """Say once, from 100 steps, how long all epochs take together."""
 
     WARM_UP = 5  # steps that compile
@@ -1730,10 +1730,10 @@ class HoursAhead(keras.callbacks.Callback):
         if self.steps == self.WARM_UP + self.STEPS:
             self.wait_for_device()
             seconds = (time.time() - self.mark) / self.STEPS
-            left = seconds * self.params["steps"] * self.epochs
+            whole = seconds * self.params["steps"] * self.epochs
             if sys.stdout.isatty():
                 print()  # below the bar
-            print(f"at this rate training takes {duration(left)}")
+            print(f"at this rate training takes {duration(whole)}")
         self.steps += 1
 
     def wait_for_device(self):

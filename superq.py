@@ -24,7 +24,8 @@
 8,000 windows of real DNA at random, --motif-start: AUROC .812, AUPRC .221; known motifs
 and k-mer counts into a forest .788, .190, and a network .812, .212; k-mer counts alone
 .726, .131.
---out-dir gets model.keras (stage 1), encodings.h5 (2), forest.npz and metrics.csv (3).
+--out-dir gets model.keras (stage 1), encodings.h5 (2), forest.npz and metrics.csv (3);
+of --features motifs network.keras (3), too.
 After a kill the same command goes on: stage 1 from its last checkpoint, 2 from its last
 batch, 3 from its start; on a CPU the end is the same to the bit.
 """
@@ -1289,8 +1290,10 @@ def mutation_scores(args):
     much.
     """
     out_dir = Path(args.out_dir)
-    settings = danq.finished_settings(out_dir, "superq.py")
-    if settings["label_weight"] or settings["features"] == "motifs":
+    # A run that is unfinished, or DanQ's, is refused.
+    danq.finished_settings(out_dir, "superq.py")
+    # Empty where the forest is the only one that answers.
+    if danq.read_json(out_dir / "summary.json", "answers")["answers"]:
         return trained_scores(out_dir, "mean")
     # Without labels in its loss a run has no such output, nor have most yardsticks.
     print(
