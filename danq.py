@@ -348,33 +348,23 @@ def train_epoch(model, train, valid, args, checkpoint, callbacks):
     """One epoch, or what a kill left of it; its losses and accuracies."""
     epoch = len(checkpoint.history)
     batches = Batches(train, args.batch_size, args.seed, epoch, checkpoint.step)
-    try:
-        # Building makes the optimizer's variables, which a checkpoint fills.
-        if not model.optimizer.built:
-            # Under JAX, a fit() that has to build first would lose the first batch.
-            x, y, *weight = batches[0]
-            answers = model(x)
-            model.compute_loss(x, y, answers, *weight)
-            model.compute_metrics(x, y, answers, *weight)
-            model.optimizer.build(model.trainable_variables)
-        fitted = model.fit(
-            batches,
-            validation_data=valid and Batches(valid, args.batch_size),
-            initial_epoch=epoch,
-            epochs=epoch + 1,
-            shuffle=False,  # Batches has drawn the order
-            verbose=0,
-            callbacks=callbacks,
-        )
-    except Exception as error:
-        # TensorFlow's, Keras' and JAX' words for too little memory.
-        signs = ("RESOURCE_EXHAUSTED", "OOM when", "out of memory")
-        if not any(sign in str(error) for sign in signs):
-            raise
-        raise BadInput(
-            f"--batch-size {args.batch_size} does not fit in memory: "
-            "try half of it, with --restart"
-        ) from error
+    # Building makes the optimizer's variables, which a checkpoint fills.
+    if not model.optimizer.built:
+        # Under JAX, a fit() that has to build first would lose the first batch.
+        x, y, *weight = batches[0]
+        answers = model(x)
+        model.compute_loss(x, y, answers, *weight)
+        model.compute_metrics(x, y, answers, *weight)
+        model.optimizer.build(model.trainable_variables)
+    fitted = model.fit(
+        batches,
+        validation_data=valid and Batches(valid, args.batch_size),
+        initial_epoch=epoch,
+        epochs=epoch + 1,
+        shuffle=False,  # Batches has drawn the order
+        verbose=0,
+        callbacks=callbacks,
+    )
     # A network of several outputs names its accuracy after one of them: bases_acc.
     return {
         key.replace("bases_acc", "acc"): values[0]
@@ -1799,6 +1789,18 @@ def drop_stopped(dropped):
         sys.__unraisablehook__(dropped)
 
 
+# What TensorFlow, Keras, JAX and CUDA's libraries say where a device's memory is full;
+# the last three where another program has taken it.
+MEMORY_IS_FULL = (
+    "RESOURCE_EXHAUSTED",
+    "OOM when",
+    "out of memory",
+    "STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR",
+    "Failed to initialize BLASLT",
+)
+
+
 def command_line(main):
     """Run main(); a fault gives one line on stderr and exit code 2."""
     sys.stdout.reconfigure(line_buffering=True)  # a log gets lines at once
@@ -1824,6 +1826,15 @@ def command_line(main):
         # The system's own words: disk full, permission denied, file too large.
         reason = error.strerror or error
         message = f"{error.filename or 'a file'}: {reason} (what was finished is kept)"
+    except Exception as error:
+        # Each backend has exceptions of its own: only their words are alike.
+        if not any(sign in str(error) for sign in MEMORY_IS_FULL):
+            raise
+        reason = " ".join(str(error).split())[:100]  # in one line
+        message = (
+            f"the device has too little memory for such a batch ({reason}): close what "
+            "else uses the GPU, or try half of --batch-size, with --restart"
+        )
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     sys.exit(code)
 

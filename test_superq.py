@@ -1844,8 +1844,34 @@ def test_a_batch_too_large_for_the_device_gives_one_line(capsys, monkeypatch):
     write_data()
     drawn = []
     monkeypatch.setattr(danq.Batches, "__getitem__", draw)
-    says = "--batch-size 20 does not fit in memory: try half of it, with --restart"
+    says = "too little memory .*trying to allocate 99 bytes more.*half of --batch-size"
     check_one_line(capsys, says, danq.main, [*SMALL, "--data-dir", "."])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 6.75GiB",
+        "INTERNAL: operation gpudnnRNNForward() failed: CUDNN_STATUS_INTERNAL_ERROR",
+        "INTERNAL: Failed to initialize BLASLT support",
+    ],
+)
+def test_a_device_whose_memory_another_program_takes_gives_one_line(
+    capsys, monkeypatch, words
+):
+    """After training, as the run is scored; training is not done again."""
+
+    def predict(*_):
+        raise RuntimeError(words)
+
+    write_data()
+    flags = [*SMALL, "--data-dir", "."]
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "predict_on_batch", predict)
+        check_one_line(capsys, "close what else uses the GPU", danq.main, flags)
+    before = read_table("runs/danq/history.csv")
+    danq.main(flags)
+    assert read_table("runs/danq/history.csv") == before
 
 
 @pytest.mark.parametrize("good_epochs", [2, 0])
