@@ -226,7 +226,7 @@ announce() {
             ;;
         real)
             echo "data: real human DNA, 177 tracks of peaks and chr20 of hg19 -> real/"
-            echo "Hours on two CPU cores; LIMIT=2000 before the command takes a part."
+            echo "A day on two CPU cores; LIMIT=2000 before the command takes a part."
             ;;
         deepsea)
             if has_data; then
