@@ -1801,6 +1801,11 @@ MEMORY_IS_FULL = (
 )
 
 
+def memory_is_full(error):
+    """Each backend has exceptions of its own: only their words are alike."""
+    return any(sign in str(error) for sign in MEMORY_IS_FULL)
+
+
 def command_line(main):
     """Run main(); a fault gives one line on stderr and exit code 2."""
     sys.stdout.reconfigure(line_buffering=True)  # a log gets lines at once
@@ -1827,13 +1832,12 @@ def command_line(main):
         reason = error.strerror or error
         message = f"{error.filename or 'a file'}: {reason} (what was finished is kept)"
     except Exception as error:
-        # Each backend has exceptions of its own: only their words are alike.
-        if not any(sign in str(error) for sign in MEMORY_IS_FULL):
+        if not memory_is_full(error):
             raise
         reason = " ".join(str(error).split())[:100]  # in one line
         message = (
             f"the device has too little memory for such a batch ({reason}): close what "
-            "else uses the GPU, or try half of --batch-size, with --restart"
+            "else uses the GPU, or try half of --batch-size, in training with --restart"
         )
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     sys.exit(code)
@@ -1857,8 +1861,8 @@ def file_faults(path, advice="", damage=Exception):
         if isinstance(error, OSError) and error.errno is not None:
             error.filename = error.filename or str(path)
             raise
-        # A fault of ours shall not look like one of the file's.
-        if not isinstance(error, damage):
+        # A fault of ours, or a full GPU, shall not look like one of the file's.
+        if not isinstance(error, damage) or memory_is_full(error):
             raise
         # Libraries' messages may have many lines.
         reason = " ".join(str(error).split())  # in one line

@@ -1844,7 +1844,10 @@ def test_a_batch_too_large_for_the_device_gives_one_line(capsys, monkeypatch):
     write_data()
     drawn = []
     monkeypatch.setattr(danq.Batches, "__getitem__", draw)
-    says = "too little memory .*trying to allocate 99 bytes more.*half of --batch-size"
+    says = (
+        "too little memory .*RESOURCE_EXHAUSTED: trying to allocate 99 bytes more.*"
+        "try half of --batch-size, in training with --restart$"
+    )
     check_one_line(capsys, says, danq.main, [*SMALL, "--data-dir", "."])
 
 
@@ -1859,16 +1862,21 @@ def test_a_batch_too_large_for_the_device_gives_one_line(capsys, monkeypatch):
 def test_a_device_whose_memory_another_program_takes_gives_one_line(
     capsys, monkeypatch, words
 ):
-    """After training, as the run is scored; training is not done again."""
+    """After training, as the model is loaded or run; training is not done again.
 
-    def predict(*_):
+    No file is called damaged, with the advice to train anew.
+    """
+
+    def fail(*_, **options):
         raise RuntimeError(words)
 
     write_data()
     flags = [*SMALL, "--data-dir", "."]
-    with monkeypatch.context() as patch:
-        patch.setattr(keras.Model, "predict_on_batch", predict)
-        check_one_line(capsys, "close what else uses the GPU", danq.main, flags)
+    says = "too little memory .*close what else uses the GPU"
+    for place, name in (keras.Model, "predict_on_batch"), (keras.saving, "load_model"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, fail)
+            check_one_line(capsys, says, danq.main, flags)
     before = read_table("runs/danq/history.csv")
     danq.main(flags)
     assert read_table("runs/danq/history.csv") == before
