@@ -264,24 +264,29 @@ def adam(args, n_sequences, rate, first_share, last_share):
 def train_danq(args, train, valid):
     model = compile_danq(args, train.n_labels, len(train))
     print(f"[2/3] DanQ: {model.count_params():,} parameters, {len(train):,} sequences")
-    # After a kill the checkpoint's weights come back over these.
-    scan = model.layers[-1].get_layer("motif_scan")
-    if args.motif_start:
-        motifs = read_motifs(args.motif_start)
-        start_from_motifs(scan, motifs, train, KNOWN_FILTERS, KNOWN_SCALE, KNOWN_SHARE)
-    if args.jaspar:
-        start_as_jaspar(scan, read_motifs(args.jaspar), args.seed)
+
+    def prepare():
+        scan = model.layers[-1].get_layer("motif_scan")
+        if args.motif_start:
+            motifs = read_motifs(args.motif_start)
+            start_from_motifs(
+                scan, motifs, train, KNOWN_FILTERS, KNOWN_SCALE, KNOWN_SHARE
+            )
+        if args.jaspar:
+            start_as_jaspar(scan, read_motifs(args.jaspar), args.seed)
+
     # Few labels are 1: answering 0 to everything has a high accuracy already.
     zeros = 1 - train.labels(slice(100_000)).mean()
     chance = f" (always answering 0: acc {zeros:.4f})"
-    return fit(model, train, valid, args, args.patience, chance)
+    return fit(model, train, valid, args, args.patience, chance, prepare)
 
 
-def fit(model, train, valid, args, patience, chance=""):
+def fit(model, train, valid, args, patience, chance="", prepare=None):
     """Train, print a line an epoch, keep the best model in model.keras.
 
     train, valid : Split; without valid, training goes to the end and keeps the last
     chance : what each epoch's line says of an answer without learning
+    prepare : sets the first weights, at a start; a checkpoint brings its own
     Returns {epochs, best_epoch, seconds, seconds_to_best}. BadInput where the first
     epoch diverges.
     """
@@ -296,6 +301,9 @@ def fit(model, train, valid, args, patience, chance=""):
     callbacks = training_callbacks(args, checkpoint)
 
     with checkpoint.named_when_stopped():
+        # Its time counts as the first epoch's.
+        if prepare and not checkpoint.values:
+            prepare()
         while len(history) < args.epochs:
             if reason_to_stop(history, patience, checkpoint, args.max_seconds):
                 break
@@ -2974,35 +2982,40 @@ def both_strands(score, X, strand_blind):
 
 
 class FirstRecord:
-    """Middles and scores of the first record's bins, at most DRAWN."""
+    """Starts, ends and scores of the first record's bins, at most DRAWN."""
 
     def __init__(self):
         self.name = None
-        self.middles = []
+        self.starts = []
+        self.ends = []
         self.scores = []
         self.ended = False
 
     def add(self, place, scores):
         record, start, end = place[:3]
-        if self.middles and start == 0:  # the next record
+        if self.starts and start == 0:  # the next record
             self.ended = True
-        if not self.ended and len(self.middles) < DRAWN:
+        if not self.ended and len(self.starts) < DRAWN:
             self.name = record
-            self.middles.append((start + end) / 2)
+            self.starts.append(start)
+            self.ends.append(end)
             self.scores.append(scores)
 
 
 def draw_tracks(first, names, simulated, path):
     """The ten highest labels along a FirstRecord."""
-    middles = first.middles
     P = np.array(first.scores)  # (bins, K)
+    middles = (np.array(first.starts) + first.ends) / 2
+    # Where each bar begins, and the last one ends. Bins lie side by side; the last, at
+    # the record's end, may cover a part of the one before, and is drawn over it.
+    edges = [*first.starts, first.ends[-1]]
     # Of each label its best bin; of the labels the ten best.
     highest = np.argsort(-P.max(0))[:10]
     size = (12, 1 + 0.6 * len(highest))
     figure, axes = subplots(len(highest), figsize=size, sharex=True, squeeze=False)
     # One narrow panel a label, all on one scale.
     for axis, label in zip(axes[:, 0], highest, strict=True):
-        axis.fill_between(middles, P[:, label], step="mid", alpha=0.5)
+        axis.stairs(P[:, label], edges, fill=True, alpha=0.5)
         axis.plot(middles, P[:, label], ".k")
         axis.set(ylim=(0, 1))
         axis.set_ylabel(names[label], rotation=0, ha="right", va="center")

@@ -86,6 +86,8 @@ KNOWN_FILTERS = 256
 FREE_FILTERS = 32
 KNOWN_WIDTH = 20
 KNOWN_SHARE = 0.002  # of all places: where one of them answers before training
+HEAD_EPOCHS = 12  # first, while these filters stay as they are: see teach_head
+HEAD_WINDOWS = 50_000  # that it takes at most: what was found in them is in memory
 
 # Pairs (k, central bases): k-mers of so many bases are counted.
 INPUT_KMERS = ((3, 1000), (3, 600), (4, 300))  # what the pooled features see, too
@@ -97,6 +99,7 @@ YARDSTICK_SPANS = (200, 400)
 # Adam's learning rate: at the first step, after a twentieth of the steps, at the last.
 FIRST_RATE = 1e-4
 TOP_RATE = 4e-3
+HEADED_RATE = 2e-3  # in place of it, where the head has learned first
 LAST_RATE = 8e-5
 PAPER_RATE = 0.015  # Nadam's in 2018, where Keras advised .002: it diverges
 LABEL_WEIGHT = 10.0  # of the labels in the autoencoder's loss
@@ -202,7 +205,7 @@ def build_autoencoder(
         outputs["bases"] = read_digits(code[:, :n_digits], recipe)
     # What teaches the pooled features: they must answer questions about function.
     if recipe.pooled:
-        features = code[:, -POOLED:]
+        features = parts[-1]
         # 136: of 256 4-mers, those that are each other's reverse complement are one.
         outputs["composition"] = layers.Dense(136, name="composition")(features)
         if n_labels:
@@ -297,7 +300,8 @@ def pooled_features(inputs, filters, lstm_units, dtype, width=WIDTH):
         seen.append(KmerCounts(k, span)(inputs))
     seen += summaries(scan, grammar, MIDDLE_STEPS)
     seen += summaries(scan, grammar, CORE_STEPS)
-    x = layers.Concatenate()(seen)
+    # Its name is where teach_head cuts.
+    x = layers.Concatenate(name="summaries")(seen)
     # Counts and motif scores have different sizes: each gets mean 0, variance 1.
     # momentum: a run of few steps forgets the first ones' averages in time.
     x = layers.BatchNormalization(momentum=0.9)(x)
@@ -433,12 +437,7 @@ def compile_autoencoder(args, n_labels, n_sequences):
     recipe = recipe_of(args)
     # With weight 0 the labels are no output at all.
     network = build(args, n_labels if args.label_weight else 0)
-    # An entry for each output that the network has.
-    losses = {}
-    weights = {}
-    for output in network.output:
-        losses[output] = loss_of(output, recipe)
-        weights[output] = args.label_weight if output == "labels" else 1.0
+    losses, weights = losses_of(network, args)
     # Without digits there is no base to count.
     metrics = {}
     if "bases" in losses:
@@ -450,6 +449,16 @@ def compile_autoencoder(args, n_labels, n_sequences):
         metrics=metrics,
         loss_weights=weights,
     )
+
+
+def losses_of(network, args):
+    """Two dicts, losses and their weights, with an entry for each of its outputs."""
+    losses = {}
+    weights = {}
+    for output in network.output:
+        losses[output] = loss_of(output, recipe_of(args))
+        weights[output] = args.label_weight if output == "labels" else 1.0
+    return losses, weights
 
 
 def loss_of(output, recipe):
@@ -476,9 +485,8 @@ def optimizer_of(recipe, args, n_sequences):
 
 def rising_and_falling(args, n_sequences):
     """Adam at our rates; n_sequences : of an epoch."""
-    return danq.adam(
-        args, n_sequences, TOP_RATE, FIRST_RATE / TOP_RATE, LAST_RATE / TOP_RATE
-    )
+    top = HEADED_RATE if args.head_epochs else TOP_RATE
+    return danq.adam(args, n_sequences, top, FIRST_RATE / top, LAST_RATE / top)
 
 
 def train_autoencoder(args, train, splits, out_dir):
@@ -503,10 +511,15 @@ def train_autoencoder(args, train, splits, out_dir):
             f"{CODE} numbers a sequence, {len(train):,} sequences, "
             f"labels at weight {args.label_weight:g}, epochs: {args.epochs}"
         )
-        # After a kill the checkpoint's weights come back over these.
-        if args.motif_start:
-            start_filters(model.layers[-1].get_layer("motif_scan"), args, train)
-        training = danq.fit(model, train, valid, args, PATIENCE, chance)
+
+        def prepare():
+            network = model.layers[-1]
+            if args.motif_start:
+                start_filters(network.get_layer("motif_scan"), args, train)
+            if args.head_epochs:
+                teach_head(network, args, train)
+
+        training = danq.fit(model, train, valid, args, PATIENCE, chance, prepare)
     # The best epoch's model, which need not be the last.
     record = {
         "training": training,
@@ -531,6 +544,59 @@ def start_filters(scan, args, train):
         )
     motifs = danq.read_motifs(args.motif_start)
     danq.start_from_motifs(scan, motifs, train, n, scale=1.0, share=KNOWN_SHARE)
+
+
+def teach_head(network, args, train):
+    """Train what stands behind the filters and the BLSTM alone, for --head-epochs.
+
+    Filters that start as known motifs find something before they have learned anything.
+    While they stay as they are, a window is scanned once, and what was found in it
+    serves all these epochs, which take seconds. Then training goes on with all layers:
+    filters learn faster from a head that knows what they are good for.
+    """
+    started = time.time()
+    summaries = network.get_layer("summaries").output
+    answers = {}
+    for name, answer in network.output.items():
+        if name != "bases":  # they come from the digits
+            answers[name] = answer
+    head = keras.Model(summaries, answers)
+    # One strand of each: the other one has the same summaries.
+    rows = danq.even_sample(train.windows, HEAD_WINDOWS)
+    seen, composition = scan_once(network.inputs, summaries, train.X, rows)
+    targets = {"composition": composition}
+    if "labels" in answers:
+        targets["labels"] = train.labels(rows)
+    losses, weights = losses_of(head, args)
+    own = argparse.Namespace(**vars(args) | {"epochs": args.head_epochs})
+    optimizer = rising_and_falling(own, len(rows))
+    danq.compile_model(head, optimizer, losses, metrics=None, loss_weights=weights)
+    bar = danq.progress(args.head_epochs, "epoch of the head")
+    for epoch in range(args.head_epochs):
+        head.fit(seen, targets, batch_size=args.batch_size, verbose=0)
+        bar.update(epoch + 1)
+    print(
+        f"the layers behind the filters learned first: {args.head_epochs} epochs, "
+        f"{len(rows):,} windows ({time.time() - started:.0f} s)"
+    )
+
+
+def scan_once(inputs, summaries, X, rows):
+    """What the filters find in some windows, and the windows' 4-mer counts.
+
+    inputs, summaries : of the network
+    X : packed (N, 500);  rows : (n,) of them
+    Returns (n, 1416) and (n, 136), float32.
+    """
+    counts = KmerCounts(*COMPOSITION_KMERS)(inputs[0])
+    scan = danq.FromBits(keras.Model(inputs, [summaries, counts]))
+    seen = []
+    composition = []
+    for block in gen_batches(len(rows), 500):
+        found, words = scan.predict_on_batch(X[rows[block]])
+        seen.append(found)
+        composition.append(words)
+    return np.concatenate(seen), np.concatenate(composition)
 
 
 # ---- how well is DNA rebuilt?
@@ -1329,6 +1395,8 @@ def run_name(args):
         name += f", label weight {args.label_weight:g}"
     if args.motif_start:
         name += ", motif start"
+    if bool(args.head_epochs) != bool(args.motif_start):
+        name += ", head first" if args.head_epochs else ", no head start"
     if args.digits:
         name += f", digits {args.digits}"
     if args.lstm_units == 0:
@@ -1398,6 +1466,13 @@ def parse_args(argv=None):
         metavar="W",
         help="of the labels in the autoencoder's loss; 0: none, as in 2018 "
         f"({LABEL_WEIGHT:g})",
+    )
+    groups["training"].add_argument(
+        "--head-epochs",
+        type=number(int, 0),
+        metavar="N",
+        help="first, of the layers behind the filters alone (with --motif-start "
+        f"{HEAD_EPOCHS}, else 0)",
     )
 
     forest = groups["forest"].add_argument
@@ -1492,6 +1567,11 @@ def complete(args):
         raise BadInput(
             "--features motifs (or chosen) and --motif-file FILE need each other"
         )
+    if args.head_epochs and not has_labels:
+        raise BadInput(
+            "--head-epochs needs the pooled features: "
+            "not with --paper, --ablation, --features"
+        )
     if args.digits and not has_labels:
         raise BadInput("--digits is of our network: not with --paper, --ablation")
     if args.unlabelled_limit and not args.unlabelled:
@@ -1501,6 +1581,9 @@ def complete(args):
     # Labels teach ours; the 2018 network and the yardsticks know none.
     if args.label_weight is None:
         args.label_weight = LABEL_WEIGHT if has_labels else 0.0
+    # Filters that start at random find nothing yet that a head could learn from.
+    if args.head_epochs is None:
+        args.head_epochs = HEAD_EPOCHS if args.motif_start else 0
     if args.out_dir is None:
         name = "superq" if learns else args.features
         if args.paper:

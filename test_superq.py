@@ -396,7 +396,7 @@ def small_flags(folder, data):
     """Of the small runs that tests share, {name: flags}; all but danq are SuperQ's."""
     more = f"--unlabelled {folder}/more.fa --unlabelled-limit 6 --label-weight 0"
     more += " --mixed-precision --max-seconds .01"
-    more += f" --motif-start {folder}/words.meme --filters 41"
+    more += f" --motif-start {folder}/words.meme --filters 41 --head-epochs 1"
     # A BLSTM takes seconds to compile: danq, superq and more have one.
     own = {
         "danq": "",
@@ -2208,6 +2208,7 @@ def test_labels_of_foreign_data_may_stand_in_another_order(learned, name):
         ("superq", "--paper --features pca", "is for yardsticks"),
         ("superq", "--paper --ablation 3", "not with --ablation"),
         ("superq", "--paper --label-weight 1", "needs the pooled features"),
+        ("superq", "--paper --head-epochs 1", "--head-epochs needs the pooled"),
     ],
 )
 def test_bad_arguments_give_one_clear_line(capsys, name, flags, says):
@@ -2688,6 +2689,19 @@ def test_predictions_of_some_labels_the_highest_and_in_hdf5(runs):
         np.testing.assert_allclose(file["probability"], P, rtol=1e-3)
         for column, name in enumerate(head[1:N_PLACE], 1):
             assert file[name][:].tolist() == [int(row[column]) for row in rows]
+
+
+def test_bars_of_a_picture_are_as_wide_as_their_bins(runs, monkeypatch):
+    """A record of 700 bases: the last bin, 500..700, covers half of the one before."""
+    figures = captured_figures(monkeypatch)
+    write_fasta(n=700)
+    annotate(runs, "--plot", "p.png")
+    _, rows = read_predictions("predictions.tsv")
+    P = np.array([row[N_PLACE:] for row in rows if row[0] == rows[0][0]], float)
+    bars = figures["p.png"].axes[0].patches[0].get_data()
+    assert bars.edges.tolist() == [0, 200, 400, 500, 700]
+    highest = P.max(0).argmax()
+    np.testing.assert_allclose(bars.values, P[:, highest], rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -3901,6 +3915,55 @@ def test_superq_starts_from_known_motifs(runs, capsys):
     ):
         other = ["--out-dir", f"other{len(more[1])}"]
         check_one_line(capsys, says, superq.main, [*flags, *more, *other])
+
+
+def test_the_head_learns_first_and_alone():
+    """Labels and composition better than before; filters and digits as they were."""
+    split = split_of(*random_data(60))
+    flags = "--filters 8 --lstm-units 2 --batch-size 10 --head-epochs 20".split()
+    args = superq.parse_args(flags)
+    network = compiled("superq", args, split).layers[-1]
+    X = danq.onehot(split.X).astype(np.float32)
+    Y = split.labels()
+
+    def label_loss():
+        return entropy(Y, network.predict(X, verbose=0)["labels"])
+
+    before = [layer.get_weights() for layer in network.layers]
+    loss = label_loss()
+    superq.teach_head(network, args, split)
+    assert label_loss() < 0.8 * loss
+    changed = set()
+    for layer, weights in zip(network.layers, before, strict=True):
+        pairs = zip(layer.get_weights(), weights, strict=True)
+        if not all(np.array_equal(after, earlier) for after, earlier in pairs):
+            changed.add(re.sub(r"_\d+$", "", layer.name))
+    # The last one holds where its random numbers are.
+    learned = {"batch_normalization", "pooled", "composition", "labels"}
+    assert changed - {"dropout"} == learned
+
+
+def test_each_window_is_scanned_once_in_order():
+    split = split_of(*random_data(60))
+    network = superq.build(superq.parse_args(["--filters", "4", "--no-lstm"]))
+    summaries = network.get_layer("summaries").output
+    rows = np.array([3, 40, 41])
+    seen, counts = superq.scan_once(network.inputs, summaries, split.X, rows)
+    X = danq.onehot(split.X[rows]).astype(np.float32)
+    np.testing.assert_array_equal(counts, superq.KmerCounts(4, 300)(X))
+    # The first of them are the words of three bases in all 1,000.
+    np.testing.assert_array_equal(seen[:, :32], superq.KmerCounts(3, 1000)(X))
+
+
+def test_first_weights_are_set_at_a_start_alone():
+    """Of a run that goes on, the checkpoint brings all weights."""
+    split = split_of(*random_data(20))
+    calls = []
+    for epochs in ("1", "2"):
+        args = danq.parse_args([*SMALL, "--out-dir", ".", "--epochs", epochs])
+        model = compiled("danq", args, split)
+        danq.fit(model, split, None, args, 5, prepare=lambda: calls.append(1))
+        assert len(calls) == 1
 
 
 def scan_of(n, width):
@@ -5144,7 +5207,7 @@ def test_run_all_study_full_and_speed():
     fake_environment()
     run = run_all("--study", EPOCHS="3")
     assert run.returncode == 0, run.stderr
-    assert len(stages()) == 16
+    assert len(stages()) == 17
     # The steps from 2018 to ours, and one more, begin at random; the others do not.
     at_random = [name for name, call in stages().items() if "--motif-start" not in call]
     assert len(at_random) == 6
