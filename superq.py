@@ -475,7 +475,7 @@ def loss_of(output, recipe):
 def optimizer_of(recipe, args, n_sequences):
     """2018: Nadam at a constant rate. Ours: Adam, and a rate that goes up and down.
 
-    From FIRST_RATE straight up to TOP_RATE in a twentieth of all steps, then down a
+    From FIRST_RATE straight up to --top-rate in a twentieth of all steps, then down a
     cosine to LAST_RATE; gradients longer than 1 are cut to that length.
     """
     if recipe.optimizer == "nadam":
@@ -485,7 +485,7 @@ def optimizer_of(recipe, args, n_sequences):
 
 def rising_and_falling(args, n_sequences):
     """Adam at our rates; n_sequences : of an epoch."""
-    top = HEADED_RATE if args.head_epochs else TOP_RATE
+    top = args.top_rate
     return danq.adam(args, n_sequences, top, FIRST_RATE / top, LAST_RATE / top)
 
 
@@ -1468,6 +1468,13 @@ def parse_args(argv=None):
         f"({LABEL_WEIGHT:g})",
     )
     groups["training"].add_argument(
+        "--top-rate",
+        type=number(float, 1e-6),
+        metavar="RATE",
+        help=f"the highest learning rate ({TOP_RATE:g}; with --head-epochs "
+        f"{HEADED_RATE:g})",
+    )
+    groups["training"].add_argument(
         "--head-epochs",
         type=number(int, 0),
         metavar="N",
@@ -1549,11 +1556,14 @@ def complete(args):
     """Defaults that depend on other arguments; BadInput where these contradict."""
     learns = args.features == "autoencoder"
     has_labels = learns and RECIPES[args.ablation].pooled
-    if not learns and (args.paper or args.label_weight or args.unlabelled):
+    own = (args.paper, args.label_weight, args.unlabelled, args.top_rate)
+    if not learns and any(own):
         raise BadInput(
             "--features is for yardsticks, which are not trained: "
-            "not with --paper, --label-weight, --unlabelled"
+            "not with --paper, --label-weight, --unlabelled, --top-rate"
         )
+    if args.top_rate and RECIPES[args.ablation].optimizer == "nadam":
+        raise BadInput("--top-rate is of our training: not with --paper, --ablation 1")
     if args.label_weight and not has_labels:
         raise BadInput(
             "--label-weight needs the pooled features: not with --paper, --ablation"
@@ -1584,6 +1594,8 @@ def complete(args):
     # Filters that start at random find nothing yet that a head could learn from.
     if args.head_epochs is None:
         args.head_epochs = HEAD_EPOCHS if args.motif_start else 0
+    if args.top_rate is None:
+        args.top_rate = HEADED_RATE if args.head_epochs else TOP_RATE
     if args.out_dir is None:
         name = "superq" if learns else args.features
         if args.paper:

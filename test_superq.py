@@ -2209,6 +2209,8 @@ def test_labels_of_foreign_data_may_stand_in_another_order(learned, name):
         ("superq", "--paper --ablation 3", "not with --ablation"),
         ("superq", "--paper --label-weight 1", "needs the pooled features"),
         ("superq", "--paper --head-epochs 1", "--head-epochs needs the pooled"),
+        ("superq", "--paper --top-rate .1", "--top-rate is of our training"),
+        ("superq", "--features gc --top-rate .1", "is for yardsticks"),
     ],
 )
 def test_bad_arguments_give_one_clear_line(capsys, name, flags, says):
@@ -3340,17 +3342,21 @@ def test_each_step_of_the_ablation_is_the_one_of_its_name(n):
         assert scores["loss"] == pytest.approx(loss, rel=1e-4)
 
 
-def test_superqs_learning_rate_rises_and_falls_down_a_cosine():
+@pytest.mark.parametrize(
+    ("more", "top"),
+    [("", 4e-3), ("--head-epochs 1", 2e-3), ("--head-epochs 1 --top-rate .003", 3e-3)],
+)
+def test_superqs_learning_rate_rises_and_falls_down_a_cosine(more, top):
     """1,000 sequences in batches of 50, 4 epochs: 80 steps, of which 4 warm up."""
     split = superq.MixedSplit(
         **vars(split_of(*random_data(12))), unlabelled=np.zeros((988, 500), np.uint8)
     )
-    flags = "--batch-size 50 --epochs 4 --filters 4 --lstm-units 0".split()
+    flags = f"--batch-size 50 --epochs 4 --filters 4 --lstm-units 0 {more}".split()
     model = compiled("superq", superq.parse_args(flags), split)
     assert type(model.optimizer).__name__ == "Adam"
     assert model.optimizer.clipnorm == 1
-    middle = (4e-3 + 8e-5) / 2  # of the cosine, at step 4 + 76 / 2
-    by_step = {0: 1e-4, 2: (1e-4 + 4e-3) / 2, 4: 4e-3, 42: middle, 80: 8e-5}
+    middle = (top + 8e-5) / 2  # of the cosine, at step 4 + 76 / 2
+    by_step = {0: 1e-4, 2: (1e-4 + top) / 2, 4: top, 42: middle, 80: 8e-5}
     for step, rate in by_step.items():
         assert rate_at(model.optimizer, step) == pytest.approx(rate, rel=1e-3), step
 
@@ -3815,7 +3821,7 @@ def test_a_network_learns_from_a_yardsticks_features(monkeypatch):
     Y[:500] = Y[np.argsort(Y[:500, 0], kind="stable")]
     blocks = superq.gen_batches
     monkeypatch.setattr(superq, "gen_batches", lambda n, size: blocks(n, 250))
-    args = argparse.Namespace(seed=3, epochs=4, batch_size=50)
+    args = argparse.Namespace(seed=3, epochs=4, batch_size=50, top_rate=4e-3)
     answers = []
     for _ in range(2):
         network = superq.fit_network(args, Z[:500], Y[:500])
