@@ -303,7 +303,8 @@ def fit(model, train, valid, args, patience, chance="", prepare=None):
     with checkpoint.named_when_stopped():
         # Its time counts as the first epoch's.
         if prepare and not checkpoint.values:
-            prepare()
+            with one_device():
+                prepare()
         while len(history) < args.epochs:
             if reason_to_stop(history, patience, checkpoint, args.max_seconds):
                 break
@@ -2267,6 +2268,17 @@ def all_devices(batch_size):
         yield
     finally:
         keras.distribution.set_distribution(None)
+
+
+@contextlib.contextmanager
+def one_device():
+    """Within all_devices, what is done in batches that need not divide among them."""
+    shared = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(shared)
 
 
 def peak_memory():
