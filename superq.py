@@ -205,12 +205,12 @@ def build_autoencoder(
         outputs["bases"] = read_digits(code[:, :n_digits], recipe)
     # What teaches the pooled features: they must answer questions about function.
     if recipe.pooled:
-        features = parts[-1]
+        features = code[:, -POOLED:]
         # 136: of 256 4-mers, those that are each other's reverse complement are one.
         outputs["composition"] = layers.Dense(136, name="composition")(features)
         if n_labels:
             # Half are hidden at each step, so that no label leans on a single one.
-            features = layers.Dropout(0.5)(features)
+            features = layers.Dropout(0.5, name="hide_features")(features)
             labels = layers.Dense(n_labels, activation="sigmoid", name="labels")
             outputs["labels"] = labels(features)
     return keras.Model(inputs, outputs, name="superq")
@@ -300,12 +300,12 @@ def pooled_features(inputs, filters, lstm_units, dtype, width=WIDTH):
         seen.append(KmerCounts(k, span)(inputs))
     seen += summaries(scan, grammar, MIDDLE_STEPS)
     seen += summaries(scan, grammar, CORE_STEPS)
-    # Its name is where teach_head cuts.
+    # teach_head takes what follows by its names.
     x = layers.Concatenate(name="summaries")(seen)
     # Counts and motif scores have different sizes: each gets mean 0, variance 1.
     # momentum: a run of few steps forgets the first ones' averages in time.
-    x = layers.BatchNormalization(momentum=0.9)(x)
-    x = layers.Dropout(0.4)(x)
+    x = layers.BatchNormalization(momentum=0.9, name="scale")(x)
+    x = layers.Dropout(0.4, name="hide_summaries")(x)
     return layers.Dense(POOLED, activation="relu", name="pooled")(x)
 
 
@@ -556,16 +556,12 @@ def teach_head(network, args, train):
     """
     started = time.time()
     summaries = network.get_layer("summaries").output
-    answers = {}
-    for name, answer in network.output.items():
-        if name != "bases":  # they come from the digits
-            answers[name] = answer
-    head = keras.Model(summaries, answers)
+    head = head_of(network, summaries.shape[1])
     # One strand of each: the other one has the same summaries.
     rows = danq.even_sample(train.windows, HEAD_WINDOWS)
     seen, composition = scan_once(network.inputs, summaries, train.X, rows)
     targets = {"composition": composition}
-    if "labels" in answers:
+    if "labels" in head.output:
         targets["labels"] = train.labels(rows)
     losses, weights = losses_of(head, args)
     own = argparse.Namespace(**vars(args) | {"epochs": args.head_epochs})
@@ -579,6 +575,19 @@ def teach_head(network, args, train):
         f"the layers behind the filters learned first: {args.head_epochs} epochs, "
         f"{len(rows):,} windows ({time.time() - started:.0f} s)"
     )
+
+
+def head_of(network, n):
+    """Summaries (B, n) -> what they answer with, sharing the network's weights."""
+    inputs = keras.Input((n,))
+    features = inputs
+    for name in ("scale", "hide_summaries", "pooled"):
+        features = network.get_layer(name)(features)
+    answers = {"composition": network.get_layer("composition")(features)}
+    if "labels" in network.output:
+        hidden = network.get_layer("hide_features")(features)
+        answers["labels"] = network.get_layer("labels")(hidden)
+    return keras.Model(inputs, answers)
 
 
 def scan_once(inputs, summaries, X, rows):
