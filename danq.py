@@ -233,7 +233,9 @@ def compile_danq(args, n_labels, n_sequences):
     recipe = RECIPES[args.recipe]
     optimizer = keras.optimizers.RMSprop(recipe["rate"])
     if recipe["optimizer"] == "adam":
-        optimizer = adam(args, n_sequences, recipe["rate"], FIRST_SHARE, LAST_SHARE)
+        # The whole schedule depends on how many steps there will be.
+        steps = steps_of(args.epochs, n_sequences, args.batch_size)
+        optimizer = adam(steps, recipe["rate"], FIRST_SHARE, LAST_SHARE)
     return compile_model(
         FromBits(network, n_labels),
         optimizer,
@@ -242,14 +244,17 @@ def compile_danq(args, n_labels, n_sequences):
     )
 
 
-def adam(args, n_sequences, rate, first_share, last_share):
+def steps_of(epochs, n_sequences, batch_size):
+    """All steps of a training; the last batch of an epoch may be smaller."""
+    return epochs * math.ceil(n_sequences / batch_size)
+
+
+def adam(steps, rate, first_share, last_share):
     """Adam, and a rate that goes up and down; gradients longer than 1 are cut to 1.
 
     From first_share of `rate` straight up to it in a twentieth of all steps, then down
     a cosine to last_share of it.
     """
-    # The whole schedule depends on how many steps there will be.
-    steps = args.epochs * -(-n_sequences // args.batch_size)  # -(-a // b) rounds up
     warm_up = max(1, steps // 20)
     schedule = keras.optimizers.schedules.CosineDecay(
         first_share * rate,

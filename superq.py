@@ -453,10 +453,11 @@ def compile_autoencoder(args, n_labels, n_sequences):
 
 def losses_of(network, args):
     """Two dicts, losses and their weights, with an entry for each of its outputs."""
+    recipe = recipe_of(args)
     losses = {}
     weights = {}
     for output in network.output:
-        losses[output] = loss_of(output, recipe_of(args))
+        losses[output] = loss_of(output, recipe)
         weights[output] = args.label_weight if output == "labels" else 1.0
     return losses, weights
 
@@ -480,13 +481,14 @@ def optimizer_of(recipe, args, n_sequences):
     """
     if recipe.optimizer == "nadam":
         return keras.optimizers.Nadam(PAPER_RATE, epsilon=1e-8)
-    return rising_and_falling(args, n_sequences)
+    return rising_and_falling(args, args.epochs, n_sequences)
 
 
-def rising_and_falling(args, n_sequences):
+def rising_and_falling(args, epochs, n_sequences):
     """Adam at our rates; n_sequences : of an epoch."""
+    steps = danq.steps_of(epochs, n_sequences, args.batch_size)
     top = args.top_rate
-    return danq.adam(args, n_sequences, top, FIRST_RATE / top, LAST_RATE / top)
+    return danq.adam(steps, top, FIRST_RATE / top, LAST_RATE / top)
 
 
 def train_autoencoder(args, train, splits, out_dir):
@@ -564,8 +566,7 @@ def teach_head(network, args, train):
     if "labels" in head.output:
         targets["labels"] = train.labels(rows)
     losses, weights = losses_of(head, args)
-    own = argparse.Namespace(**vars(args) | {"epochs": args.head_epochs})
-    optimizer = rising_and_falling(own, len(rows))
+    optimizer = rising_and_falling(args, args.head_epochs, len(rows))
     danq.compile_model(head, optimizer, losses, metrics=None, loss_weights=weights)
     bar = danq.progress(args.head_epochs, "epoch of the head")
     for epoch in range(args.head_epochs):
@@ -1037,7 +1038,7 @@ def fit_network(args, Z, Y):
             layers.Dense(Y.shape[1], activation="sigmoid"),
         ]
     )
-    optimizer = rising_and_falling(args, 2 * len(Z))
+    optimizer = rising_and_falling(args, args.epochs, 2 * len(Z))
     network.compile(optimizer, "binary_crossentropy")
     blocks = list(gen_batches(len(Z), 8192))
     # SuperQ sees each window twice in an epoch, as both strands: so does this.
@@ -1404,8 +1405,11 @@ def run_name(args):
         name += f", label weight {args.label_weight:g}"
     if args.motif_start:
         name += ", motif start"
-    if bool(args.head_epochs) != bool(args.motif_start):
-        name += ", head first" if args.head_epochs else ", no head start"
+    # From known motifs the head learns first, else it does not.
+    if args.motif_start and not args.head_epochs:
+        name += ", no head start"
+    if args.head_epochs and not args.motif_start:
+        name += ", head first"
     if args.digits:
         name += f", digits {args.digits}"
     if args.lstm_units == 0:
@@ -1469,21 +1473,23 @@ def parse_args(argv=None):
     )
 
     # None stands for: as the network has it.
-    groups["training"].add_argument(
+    training = groups["training"].add_argument
+    training(
         "--label-weight",
         type=number(float, 0),
         metavar="W",
         help="of the labels in the autoencoder's loss; 0: none, as in 2018 "
         f"({LABEL_WEIGHT:g})",
     )
-    groups["training"].add_argument(
+    training(
         "--top-rate",
-        type=number(float, 1e-6),
+        # Training starts at FIRST_RATE: the highest is no lower.
+        type=number(float, FIRST_RATE),
         metavar="RATE",
         help=f"the highest learning rate ({TOP_RATE:g}; with --head-epochs "
         f"{HEADED_RATE:g})",
     )
-    groups["training"].add_argument(
+    training(
         "--head-epochs",
         type=number(int, 0),
         metavar="N",
@@ -1565,8 +1571,8 @@ def complete(args):
     """Defaults that depend on other arguments; BadInput where these contradict."""
     learns = args.features == "autoencoder"
     has_labels = learns and RECIPES[args.ablation].pooled
-    own = (args.paper, args.label_weight, args.unlabelled, args.top_rate)
-    if not learns and any(own):
+    of_training = (args.paper, args.label_weight, args.unlabelled, args.top_rate)
+    if not learns and any(of_training):
         raise BadInput(
             "--features is for yardsticks, which are not trained: "
             "not with --paper, --label-weight, --unlabelled, --top-rate"
