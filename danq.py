@@ -361,7 +361,9 @@ def training_summary(history):
 def train_epoch(model, train, valid, args, checkpoint, callbacks):
     """One epoch, or what a kill left of it; its losses and accuracies."""
     epoch = len(checkpoint.history)
-    batches = Batches(train, args.batch_size, args.seed, epoch, checkpoint.step)
+    batches = Batches(
+        train, args.batch_size, args.seed, epoch, checkpoint.step, args.move
+    )
     # Building makes the optimizer's variables, which a checkpoint fills.
     if not model.optimizer.built:
         # Under JAX, a fit() that has to build first would lose the first batch.
@@ -737,6 +739,8 @@ def run_name(args):
         name += f", {args.recipe} recipe"
     if args.motif_start:
         name += ", motif start"
+    if args.move:
+        name += f", moved by {args.move}"
     return name
 
 
@@ -944,10 +948,14 @@ def complete(args):
     """Defaults that depend on other arguments; BadInput where these contradict."""
     if args.jaspar and args.motif_start:
         raise BadInput("--jaspar has a start of its own: not with --motif-start")
-    defaults = RECIPES[args.recipe] | {"filters": FILTERS, "lstm_units": LSTM_UNITS}
+    defaults = RECIPES[args.recipe] | {
+        "filters": FILTERS,
+        "lstm_units": LSTM_UNITS,
+        "move": 0,
+    }
     if args.jaspar:
         defaults |= {"filters": JASPAR_FILTERS, "lstm_units": JASPAR_UNITS}
-    for name in ("filters", "lstm_units", "epochs", "patience"):
+    for name in ("filters", "lstm_units", "epochs", "patience", "move"):
         if getattr(args, name) is None:  # not given on the command line
             setattr(args, name, defaults[name])
 
@@ -1006,6 +1014,14 @@ def shared_arguments(doc, out_dir, epochs, batch_size):
         type=positive,
         default=batch_size,
         help="sequences a training step (%(default)s)",
+    )
+    training(
+        "--move",
+        type=number(int, 0, 100),
+        metavar="N",
+        help="move each training window at random by up to N bases, an even number; "
+        "SuperQ's features are the mean of three views of a window, N bases apart, too "
+        "(DanQ 0, SuperQ 8)",
     )
     training(
         "--seed",
@@ -1114,6 +1130,8 @@ class Parser(argparse.ArgumentParser):
             raise BadInput(f"--plot: must end in .png, is {args.plot}")
         if args.motifs and not args.motifs.endswith(".meme"):
             raise BadInput(f"--motifs: must end in .meme, is {args.motifs}")
+        if args.move and args.move % 2:
+            raise BadInput("--move must be an even number: two bases share a byte")
         # What would be ignored is refused.
         refuse_alone(args)
         for flag in ("predict", "variants", "mutate", "motifs", "compare", "curve"):
@@ -1234,14 +1252,18 @@ class Batches(keras.utils.PyDataset):
     """The batches of an epoch from step `first` on.
 
     Their order is a pure function of (seed, epoch); without seed, the file's.
+    move : each sequence is moved at random by up to so many bases, an even number
     """
 
-    def __init__(self, split, batch_size, seed=None, epoch=0, first=0):
+    def __init__(self, split, batch_size, seed=None, epoch=0, first=0, move=0):
         # With one worker TensorFlow may stand idle as an epoch ends.
         super().__init__(workers=2)
         self.split = split
         self.batch_size = batch_size
         self.first = first
+        self.seed = seed
+        self.epoch = epoch
+        self.move = move
         # Row numbers; shuffling these is cheap, shuffling 3 GB of bits is not.
         self.order = np.arange(len(split))
         if seed is not None:
@@ -1255,8 +1277,15 @@ class Batches(keras.utils.PyDataset):
         return math.ceil(len(self.order) / self.batch_size) - self.first
 
     def __getitem__(self, step):
-        start = (self.first + step) * self.batch_size
-        return self.split.batch(self.order[start : start + self.batch_size])
+        step += self.first
+        start = step * self.batch_size
+        X, *answers = self.split.batch(self.order[start : start + self.batch_size])
+        if self.move:
+            # Drawn anew for each step, and again the same where a run goes on from it.
+            rng = np.random.default_rng([self.seed, self.epoch, step])
+            most = self.move // 2  # two bases a byte
+            X = moved(X, 2 * rng.integers(-most, most + 1, len(X)))
+        return X, *answers
 
 
 # ---- known motifs
@@ -2055,7 +2084,7 @@ OUTPUTS = (
     "metrics.csv",
     "without.npz",
 )
-FORMAT = 4  # of these files
+FORMAT = 5  # of these files
 # Arguments that leave results alone: they may differ when a run goes on.
 NO_SETTINGS = (
     "out_dir",
@@ -2393,6 +2422,18 @@ def onehot(bits):
 def packed(X):
     """One-hot (n, 1000, 4) -> packed (n, 500): two bases a byte."""
     return np.packbits(X.reshape(len(X), -1), axis=1)
+
+
+def moved(X, by):
+    """Packed sequences (n, 500), each moved to the right by `by` (n,) bases.
+
+    What leaves at one end comes in at the other. Example, by 2: GATTACA -> CAGATTA
+    by : even numbers, as two bases are a byte; one for all, or one for each
+    """
+    # From which byte each one comes; % 500 leads from -1 to the last.
+    columns = np.arange(X.shape[1]) - np.reshape(by, (-1, 1)) // 2
+    columns = np.broadcast_to(columns % X.shape[1], X.shape)
+    return np.take_along_axis(X, columns, 1)
 
 
 def reverse_complement(X):

@@ -106,6 +106,7 @@ LABEL_WEIGHT = 10.0  # of the labels in the autoencoder's loss
 EPOCHS = 6
 BATCH = 50
 PATIENCE = 3
+MOVE = 8  # bases: windows are seen moved by so many, in training and for the forest
 
 TREES = 200
 LEAF = 30  # windows that a leaf stands for at least
@@ -679,12 +680,24 @@ def strand_blind(args):
     return args.features != "pca"
 
 
-def encodings_of(autoencoder, recipe):
-    """A function bits (n, 500 bytes) -> encodings (n, width), as they are kept."""
+def encodings_of(autoencoder, recipe, move=0):
+    """A function bits (n, 500 bytes) -> encodings (n, width), as they are kept.
+
+    move : pooled features are the mean of three views, the window as it lies and moved
+        by so many bases to each side: what a site at an edge of the middle, or of a
+        step, happens to give, is no matter of chance then
+    """
     encoder = danq.FromBits(encoder_of(autoencoder))
 
     def encode(bits):
-        return encoder.predict_on_batch(bits).astype(recipe.encodings)
+        Z = encoder.predict_on_batch(bits)
+        if move:
+            left = encoder.predict_on_batch(danq.moved(bits, -move))
+            right = encoder.predict_on_batch(danq.moved(bits, move))
+            mean = (Z + (left + right)) / 3
+            # The digits, which stand first, are those of the window as it lies.
+            Z = np.concatenate([Z[:, :-POOLED], mean[:, -POOLED:]], 1)
+        return Z.astype(recipe.encodings)
 
     return encode
 
@@ -1013,9 +1026,9 @@ def load_forest(path):
 
 
 # ---- the yardstick's own network
-# SuperQ may answer with the mean of its forest and its network's label output. So that
-# the strongest yardstick, known motifs, is not weaker for want of it, it has a network
-# on its features, too.
+# SuperQ may answer with its network's label output, or the mean of it and the forest.
+# So that the strongest yardstick, known motifs, is not weaker for want of it, it has a
+# network on its features, too.
 
 
 def fit_network(args, Z, Y):
@@ -1072,7 +1085,7 @@ def fit_and_score(args, out_dir):
         forest_seconds = round(time.time() - started, 2)
         answers = answers_of(args, out_dir, forest)
         print("scoring validation and test", flush=True)
-        # Forest or mean: SuperQ's answer is chosen on validation, never on test.
+        # SuperQ's answer is chosen on validation, never on test.
         P_valid, Y_valid = ask_all(answers, file["valid"])
         about["validation"] = mean_scores(P_valid, Y_valid, labels)
         answer = choose_answer(about["validation"])
@@ -1211,15 +1224,12 @@ def answers_of(args, out_dir, forest, autoencoder=None):
 
 
 def choose_answer(scores):
-    """ "mean" where its AUPRC is above the forest's, else "forest".
+    """The answer of the highest AUPRC; of equal ones the first.
 
-    scores : mean_scores of a split
+    scores : mean_scores of a split, {answer: {"auroc", "auprc"}}
     """
-    if "mean" not in scores:
-        return "forest"
     # None where no label has both classes.
-    gain = (scores["mean"]["auprc"] or 0) - (scores["forest"]["auprc"] or 0)
-    return "mean" if gain > 0 else "forest"
+    return max(scores, key=lambda answer: scores[answer]["auprc"] or 0)
 
 
 def mean_scores(scores, Y, labels):
@@ -1296,7 +1306,8 @@ def run_all_stages(args, out_dir):
             about = danq.read_json(out_dir / "autoencoder.json", "training")
             about |= danq.describe(args, splits["train"], splits["test"])
             about["features"] = args.features
-            encode = encodings_of(danq.load_model(out_dir), recipe_of(args))
+            model = danq.load_model(out_dir)
+            encode = encodings_of(model, recipe_of(args), args.move)
             one_strand = strand_blind(args)
             write_encodings(
                 path, encode, splits, labels, about, args.batch_size, one_strand
@@ -1347,7 +1358,7 @@ def trained_scores(out_dir, answer=None):
     settings = danq.finished_settings(out_dir, "superq.py")
     args = argparse.Namespace(**settings)
     model = danq.load_model(out_dir)
-    encode = encodings_of(model, recipe_of(args))
+    encode = encodings_of(model, recipe_of(args), args.move)
     forest = load_forest(out_dir / "forest.npz")
     answers = answers_of(args, out_dir, forest, model)
     if answer is None:
@@ -1414,6 +1425,8 @@ def run_name(args):
         name += f", digits {args.digits}"
     if args.lstm_units == 0:
         name += ", no BLSTM"
+    if has_labels and not args.move:
+        name += ", not moved"
     if args.unlabelled:
         name += f", + {args.unlabelled_limit or 'all'} unlabelled"
     if not args.forest_projections:
@@ -1592,6 +1605,10 @@ def complete(args):
         raise BadInput(
             "--features motifs (or chosen) and --motif-file FILE need each other"
         )
+    if args.move and not has_labels:
+        raise BadInput(
+            "--move needs the pooled features: not with --paper, --ablation, --features"
+        )
     if args.head_epochs and not has_labels:
         raise BadInput(
             "--head-epochs needs the pooled features: "
@@ -1606,6 +1623,8 @@ def complete(args):
     # Labels teach ours; the 2018 network and the yardsticks know none.
     if args.label_weight is None:
         args.label_weight = LABEL_WEIGHT if has_labels else 0.0
+    if args.move is None:
+        args.move = MOVE if has_labels else 0
     # Filters that start at random find nothing yet that a head could learn from.
     if args.head_epochs is None:
         args.head_epochs = HEAD_EPOCHS if args.motif_start else 0

@@ -929,6 +929,49 @@ def test_batches_take_each_row_once_in_an_order_of_seed_and_epoch():
         np.testing.assert_array_equal(np.unpackbits(labels, axis=1, count=9), Y[rows])
 
 
+def test_a_packed_window_is_moved_as_its_letters_are():
+    """What leaves at one end comes in at the other; each row by its own number."""
+    X = random_sequences(3)
+    for by in (2, -2, 8, 0):
+        there = danq.moved(danq.packed(X), by)
+        np.testing.assert_array_equal(danq.onehot(there), np.roll(X, by, axis=1))
+    there = danq.onehot(danq.moved(danq.packed(X), np.array([4, 0, -6])))
+    for row, by in enumerate((4, 0, -6)):
+        np.testing.assert_array_equal(there[row], np.roll(X[row], by, axis=0))
+
+
+def test_windows_are_moved_at_random_as_seed_epoch_and_step_have_it():
+    """Each row is its window moved by 4 bases at most, its labels beside it."""
+    X, Y = random_data()
+    split = split_of(X, Y)
+
+    def steps(seed, epoch, first=0):
+        batches = danq.Batches(split, 25, seed, epoch, first, move=4)
+        return [batches[i] for i in range(len(batches))]
+
+    order = danq.Batches(split, 25, 1).order
+    seen = set()
+    for step, (bits, labels) in enumerate(steps(1, 0)):
+        rows = order[25 * step : 25 * step + 25]
+        np.testing.assert_array_equal(labels, split.Y[rows])
+        for x, row in zip(danq.onehot(bits), rows, strict=True):
+            by = [i for i in range(-10, 11) if (x == np.roll(X[row], i, 0)).all()]
+            seen.add((step, *by))
+    # In the first step and in the last: all even numbers, to both sides.
+    for step in (0, 2):
+        assert {by for i, by in seen if i == step} == {-4, -2, 0, 2, 4}
+
+    def bits_of(batches):
+        return b"".join(bits.tobytes() for bits, _ in batches)
+
+    assert bits_of(steps(1, 0)) == bits_of(steps(1, 0))
+    # Where a run goes on within an epoch, it meets what it would have met.
+    assert bits_of(steps(1, 0)[1:]) == bits_of(steps(1, 0, first=1))
+    at_rest = bits_of([danq.Batches(split, 25, 1)[0]])
+    assert bits_of(steps(1, 0)[:1]) != at_rest
+    assert bits_of([danq.Batches(split, 25, 1, move=0)[0]]) == at_rest
+
+
 def edit(split="train", X=lambda X: X, Y=lambda Y: Y, write=write_hdf5):
     """A way to spoil data: rewrite one split from changed arrays."""
     original = random_data()
@@ -2058,13 +2101,24 @@ def test_the_label_outputs_score_by_hand(learned):
             assert answers[answer][key] == pytest.approx(np.mean(own), abs=0.003)
 
 
-def test_the_answer_is_the_mean_where_validation_ranks_it_higher(learned):
+def test_the_answer_is_the_one_that_validation_ranks_highest(learned):
     """By AUPRC, whatever AUROC says; metrics.csv is of the answer."""
-    forest = {"auroc": 0.9, "auprc": 0.3}
-    for auprc, answer in ((0.31, "mean"), (0.29, "forest"), (0.3, "forest")):
-        scores = {"forest": forest, "mean": {"auroc": 0.5, "auprc": auprc}}
-        assert superq.choose_answer(scores) == answer
-    assert superq.choose_answer({"forest": forest}) == "forest"
+
+    def chosen(forest, label_output, mean):
+        scores = {
+            "forest": {"auroc": 0.9, "auprc": forest},
+            "label output": {"auroc": 0.7, "auprc": label_output},
+            "mean": {"auroc": 0.5, "auprc": mean},
+        }
+        return superq.choose_answer(scores)
+
+    assert chosen(0.3, 0.29, 0.31) == "mean"
+    assert chosen(0.3, 0.32, 0.31) == "label output"
+    assert chosen(0.3, 0.29, 0.29) == "forest"
+    assert chosen(0.3, 0.3, 0.3) == "forest"
+    # No label has both classes in the validation split.
+    assert chosen(None, None, None) == "forest"
+    assert superq.choose_answer({"forest": {"auroc": 0.9, "auprc": 0.3}}) == "forest"
     summary = read_json(learned["superq"] / "summary.json")
     assert summary["answer"] == superq.choose_answer(summary["validation"])
     own = summary["answers"][summary["answer"]]
@@ -2215,6 +2269,8 @@ def test_labels_of_foreign_data_may_stand_in_another_order(learned, name):
         ("superq", "--paper --head-epochs 1", "--head-epochs needs the pooled"),
         ("superq", "--paper --top-rate .1", "--top-rate is of our training"),
         ("superq", "--features gc --top-rate .1", "is for yardsticks"),
+        ("danq", "--move 3", "--move must be an even number"),
+        ("superq", "--paper --move 8", "--move needs the pooled features"),
     ],
 )
 def test_bad_arguments_give_one_clear_line(capsys, name, flags, says):
@@ -3572,13 +3628,18 @@ def test_reconstruction_by_hand():
 
 @pytest.mark.parametrize("name", ["superq", "untrained"])
 def test_encodings_are_what_the_bottleneck_answers(runs, name):
+    """Digits of the window as it lies; features are the mean of three views of it."""
     model = danq.load_model(runs[name][0])
     splits = danq.load_data(superq.parse_args(runs[name][2]))[0]
     layer = keras.Model(model.inputs, model.get_layer("bottleneck").output)
+    views = (-8, 0, 8) if name == "superq" else (0,)
     with h5py.File(runs[name][0] / "encodings.h5") as file:
         for split, rows in splits.items():
             # Each window once: its other strand has the same pooled features.
-            Z = layer.predict(danq.onehot(rows.X[: rows.windows]), verbose=0)
+            X = danq.onehot(rows.X[: rows.windows])
+            Z = layer.predict(X, verbose=0)
+            seen = [layer.predict(np.roll(X, by, 1), verbose=0) for by in views]
+            Z[:, 250:] = np.mean(seen, 0)[:, 250:]
             np.testing.assert_allclose(file[f"{split}/Z"][:], Z, rtol=2e-3, atol=0.01)
             labels = rows.window_labels()
             np.testing.assert_array_equal(file[f"{split}/Y"][:], labels)
