@@ -854,7 +854,8 @@ def match_labels(labels, trained):
 
 def parse_args(argv=None):
     # None stands for: as the recipe, or the network, has it.
-    parser, groups = shared_arguments(__doc__, "runs/danq", None, BATCH)
+    epochs = " or ".join(f"{recipe['epochs']}" for recipe in RECIPES.values())
+    parser, groups = shared_arguments(__doc__, "runs/danq", epochs, BATCH)
     # The network's sizes, by default the paper's.
     network = groups["network"].add_argument
     network(
@@ -961,7 +962,10 @@ def complete(args):
 
 
 def shared_arguments(doc, out_dir, epochs, batch_size):
-    """A parser of the arguments that both scripts take, and its groups by name."""
+    """A parser of the arguments that both scripts take, and its groups by name.
+
+    epochs : how many are usual, in words
+    """
     parser = Parser(usage="%(prog)s [options]", description=doc.splitlines()[0])
     parser.set_defaults(given=())
     groups = {}
@@ -1007,8 +1011,7 @@ def shared_arguments(doc, out_dir, epochs, batch_size):
     )
 
     training = groups["training"].add_argument
-    usual = epochs or " or ".join(f"{r['epochs']}" for r in RECIPES.values())
-    training("--epochs", type=positive, default=epochs, help=f"at most ({usual})")
+    training("--epochs", type=positive, help=f"at most ({epochs})")
     training(
         "--batch-size",
         type=positive,

@@ -148,6 +148,7 @@ def compiled(name, args, split):
     """The network that a script trains on a Split, inside what unpacks its bits."""
     if name == "danq":
         return danq.compile_danq(args, split.n_labels, len(split))
+    superq.settle_training(args, split.windows)
     return superq.compile_autoencoder(args, split.n_labels, len(split))
 
 
@@ -2081,11 +2082,17 @@ def test_metrics_are_those_of_predict_on_the_test_windows(learned, name):
 
 
 def test_the_label_outputs_score_by_hand(learned):
-    """And those of the forest, and of their mean; each on both strands by hand."""
+    """And those of the forest, and of their mean; on both strands' views by hand."""
     X, Y = learned_windows("test")
     model = danq.load_model(learned["superq"])
-    both = (X, danq.reverse_complement(X))
-    P = sum(model.predict(strand, verbose=0)["labels"] for strand in both) / 2
+    encoder = keras.Model(model.inputs, model.get_layer("bottleneck").output)
+    # Each strand as it lies, and moved to either side.
+    views = [
+        encoder.predict(np.roll(strand, by, 1), verbose=0)[:, 250:]
+        for strand in (X, danq.reverse_complement(X))
+        for by in (-8, 0, 8)
+    ]
+    P = np.asarray(model.get_layer("labels")(np.mean(views, 0)))
     answers = read_json(learned["superq"] / "summary.json")["answers"]
     forest = superq.load_forest(learned["superq"] / "forest.npz")
     with h5py.File(learned["superq"] / "encodings.h5") as file:
@@ -2102,23 +2109,22 @@ def test_the_label_outputs_score_by_hand(learned):
 
 
 def test_the_answer_is_the_one_that_validation_ranks_highest(learned):
-    """By AUPRC, whatever AUROC says; metrics.csv is of the answer."""
+    """By the sum of AUROC and AUPRC; metrics.csv is of the answer."""
 
-    def chosen(forest, label_output, mean):
-        scores = {
-            "forest": {"auroc": 0.9, "auprc": forest},
-            "label output": {"auroc": 0.7, "auprc": label_output},
-            "mean": {"auroc": 0.5, "auprc": mean},
-        }
-        return superq.choose_answer(scores)
+    def chosen(*scores):
+        names = ("forest", "label output", "mean")
+        rows = [{"auroc": auroc, "auprc": auprc} for auroc, auprc in scores]
+        return superq.choose_answer(dict(zip(names, rows, strict=False)))
 
-    assert chosen(0.3, 0.29, 0.31) == "mean"
-    assert chosen(0.3, 0.32, 0.31) == "label output"
-    assert chosen(0.3, 0.29, 0.29) == "forest"
-    assert chosen(0.3, 0.3, 0.3) == "forest"
+    assert chosen((0.80, 0.2), (0.80, 0.2), (0.80, 0.21)) == "mean"
+    assert chosen((0.80, 0.2), (0.81, 0.2), (0.80, 0.2)) == "label output"
+    # One score is lower, the other higher by more.
+    assert chosen((0.80, 0.2), (0.82, 0.19), (0.79, 0.2)) == "label output"
+    assert chosen((0.80, 0.2), (0.79, 0.23), (0.82, 0.2)) == "label output"
+    assert chosen((0.80, 0.2), (0.80, 0.2), (0.80, 0.2)) == "forest"
     # No label has both classes in the validation split.
-    assert chosen(None, None, None) == "forest"
-    assert superq.choose_answer({"forest": {"auroc": 0.9, "auprc": 0.3}}) == "forest"
+    assert chosen((None, None), (None, None), (None, None)) == "forest"
+    assert chosen((0.9, 0.3)) == "forest"
     summary = read_json(learned["superq"] / "summary.json")
     assert summary["answer"] == superq.choose_answer(summary["validation"])
     own = summary["answers"][summary["answer"]]
@@ -3419,6 +3425,26 @@ def test_superqs_learning_rate_rises_and_falls_down_a_cosine(more, top):
     by_step = {0: 1e-4, 2: (1e-4 + top) / 2, 4: top, 42: middle, 80: 8e-5}
     for step, rate in by_step.items():
         assert rate_at(model.optimizer, step) == pytest.approx(rate, rel=1e-3), step
+
+
+@pytest.mark.parametrize(
+    ("flags", "windows", "epochs", "top"),
+    [
+        ("", 100_000, 6, 4e-3),
+        ("--head-epochs 1", 19_999, 6, 2e-3),
+        ("--head-epochs 1", 20_000, 3, 4e-3),
+        ("--head-epochs 1 --epochs 9 --top-rate .003", 20_000, 9, 3e-3),
+        ("--motif-start x.meme", 8000, 6, 2e-3),
+        ("--motif-start x.meme --head-epochs 0", 32_000, 6, 4e-3),
+        ("--features motifs --motif-file x.meme", 32_000, 6, 4e-3),
+    ],
+)
+def test_epochs_and_rate_follow_the_windows_where_the_head_learns_first(
+    flags, windows, epochs, top
+):
+    args = superq.parse_args(flags.split())
+    superq.settle_training(args, windows)
+    assert (args.epochs, args.top_rate) == (epochs, top)
 
 
 def test_2018s_recipe_is_nadam_at_its_rate():
