@@ -7,7 +7,7 @@
 #   bash run_all.sh --deepsea   the full reproduction: 4 GB to fetch, 70 GB of disk, a GPU
 #
 #   bash run_all.sh --curve     scores against the number of training windows, on one test set
-#   bash run_all.sh --study     which change to SuperQ does what: 17 runs on 2,000 windows each
+#   bash run_all.sh --study     which change to SuperQ does what: 18 runs on 2,000 windows each
 #   bash run_all.sh --full      every stage at DeepSEA's size, on 2.2 million SIMULATED windows
 #   bash run_all.sh --speed     speed of training at three batch sizes and three precisions
 #   bash run_all.sh --setup     make .venv and stop; with GPU=1 for a GPU that is elsewhere
@@ -214,7 +214,7 @@ announce() {
             say "--speed: trains both networks at 3 batch sizes and 3 precisions -> $RUNS/speed-*/"
             return
             ;;
-        --study) say "--study: 17 runs of SuperQ, one change each, and one table -> $RUNS/" ;;
+        --study) say "--study: 18 runs of SuperQ, one change each, and one table -> $RUNS/" ;;
         --curve) say "--curve: every method on $SIZES windows, and one table -> $RUNS/" ;;
         --full) say "--full: every stage at DeepSEA's size, on SIMULATED windows -> $RUNS/" ;;
         *) say "the whole chain: DanQ, SuperQ, yardsticks, and one table -> $RUNS/" ;;
@@ -898,6 +898,7 @@ study() {
     for weight in 0 1 10 100; do
         stage study-weight$weight "${ours[@]}" --label-weight $weight
     done
+    stage study-not-moved "${ours[@]}" --move 0
     stage study-no-lstm "${ours[@]}" --no-lstm
     # What the digits and their decoder do for the annotation.
     stage study-digits-random "${ours[@]}" --digits random
