@@ -21,9 +21,9 @@
                                              table and figures -> runs/comparison.md
     (each variant with its own --out-dir; --predict and others as in danq.py)
 
-8,000 windows of real DNA at random, --motif-start: AUROC .818, AUPRC .223; known motifs
-and k-mer counts into a forest .788, .190, and a network .812, .212; k-mer counts alone
-.726, .131.
+8,000 windows of real DNA at random, --motif-start: AUROC .819, AUPRC .226, 7 minutes on
+one core; known motifs and k-mer counts into a forest .788, .190, and a network .813,
+.211; k-mer counts alone .726, .131.
 --out-dir gets model.keras (stage 1), encodings.h5 (2), forest.npz and metrics.csv (3);
 of --features motifs network.keras (3), too.
 After a kill the same command goes on: stage 1 from its last checkpoint, 2 from its last
