@@ -1300,10 +1300,10 @@ def run_all_stages(args, out_dir):
         train = MixedSplit(**vars(train), unlabelled=more)
         sources[Path(args.unlabelled).name] = content
     sources |= danq.motif_files(args)
-    settle_training(args, splits["train"].windows)
     with danq.run_folder(args, "superq.py", simulated, sources) as finished:
         if finished:
             return
+        args = settle_training(args, splits["train"].windows)
         # Each stage leaves a file: what is there is not made again.
         if not (out_dir / "autoencoder.json").is_file():
             if args.features == "autoencoder":
@@ -1344,8 +1344,9 @@ FOREST_SETTINGS = (
 
 def fit_another_forest(args, out_dir):
     """--reuse-encodings: stage 3 alone. All settings but the forest's stay."""
-    with open_encodings(out_dir) as (_, about):
+    with open_encodings(out_dir) as (file, about):
         simulated = about["simulated"]
+        windows = int(file["train"].attrs["windows"])
     # What the encodings were made with, whatever this command line says.
     before = danq.read_json(out_dir / "args.json", "settings")["settings"]
     for key in vars(args).keys() & before.keys():
@@ -1356,7 +1357,7 @@ def fit_another_forest(args, out_dir):
         args, "superq.py", simulated, sources, FOREST_SETTINGS
     ) as finished:
         if not finished:
-            fit_and_score(args, out_dir)
+            fit_and_score(settle_training(args, windows), out_dir)
 
 
 def trained_scores(out_dir, answer=None):
@@ -1649,16 +1650,20 @@ def complete(args):
 
 
 def settle_training(args, windows):
-    """--epochs and --top-rate where they were not given: some depend on the data.
+    """The arguments, with --epochs and --top-rate where these were not given.
 
+    They depend on the data; args.json keeps what was given, so that a learning curve
+    finds runs of one command together.
     windows : for training
     """
+    args = argparse.Namespace(**vars(args))
     # Both were chosen on validation, at 2,000, 8,000 and 32,247 windows.
     many = windows >= MANY_WINDOWS
     if args.epochs is None:
         args.epochs = HEADED_EPOCHS if args.head_epochs and many else EPOCHS
     if args.top_rate is None:
         args.top_rate = HEADED_RATE if args.head_epochs and not many else TOP_RATE
+    return args
 
 
 # ==== The machinery: not needed to understand SuperQ, but for its first section.
