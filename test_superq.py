@@ -4022,7 +4022,7 @@ def test_the_head_learns_first_and_alone():
     """Labels and composition better than before; filters and digits as they were."""
     split = split_of(*random_data(60))
     flags = "--filters 8 --lstm-units 2 --batch-size 10 --head-epochs 20".split()
-    args = superq.parse_args(flags)
+    args = superq.settle_training(superq.parse_args(flags), split.windows)
     network = compiled("superq", args, split).layers[-1]
     X = danq.onehot(split.X).astype(np.float32)
     Y = split.labels()
