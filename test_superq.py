@@ -950,17 +950,25 @@ def test_windows_are_moved_at_random_as_seed_epoch_and_step_have_it():
         batches = danq.Batches(split, 25, seed, epoch, first, move=4)
         return [batches[i] for i in range(len(batches))]
 
-    order = danq.Batches(split, 25, 1).order
-    seen = set()
-    for step, (bits, labels) in enumerate(steps(1, 0)):
-        rows = order[25 * step : 25 * step + 25]
-        np.testing.assert_array_equal(labels, split.Y[rows])
-        for x, row in zip(danq.onehot(bits), rows, strict=True):
-            by = [i for i in range(-10, 11) if (x == np.roll(X[row], i, 0)).all()]
-            seen.add((step, *by))
-    # In the first step and in the last: all even numbers, to both sides.
-    for step in (0, 2):
-        assert {by for i, by in seen if i == step} == {-4, -2, 0, 2, 4}
+    def moves(seed, epoch):
+        """By how much each row of each step is moved."""
+        order = danq.Batches(split, 25, seed, epoch).order
+        found = []
+        for step, (bits, labels) in enumerate(steps(seed, epoch)):
+            rows = order[25 * step : 25 * step + 25]
+            np.testing.assert_array_equal(labels, split.Y[rows])
+            found.append([])
+            for x, row in zip(danq.onehot(bits), rows, strict=True):
+                by = [i for i in range(-9, 10) if (x == np.roll(X[row], i, 0)).all()]
+                found[step] += by
+        return found
+
+    first, second, last = moves(1, 0)
+    # All even numbers, to both sides; drawn anew in each step and each epoch.
+    assert set(first) == set(second) == {-4, -2, 0, 2, 4}
+    assert first != second
+    assert first != moves(1, 1)[0]
+    assert len(first + second + last) == 60
 
     def bits_of(batches):
         return b"".join(bits.tobytes() for bits, _ in batches)
