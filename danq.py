@@ -855,7 +855,8 @@ def match_labels(labels, trained):
 def parse_args(argv=None):
     # None stands for: as the recipe, or the network, has it.
     epochs = " or ".join(f"{recipe['epochs']}" for recipe in RECIPES.values())
-    parser, groups = shared_arguments(__doc__, "runs/danq", epochs, BATCH)
+    parser, groups = shared_arguments(__doc__, "runs/danq", epochs, BATCH, move=0)
+    parser.set_defaults(move=0)
     # The network's sizes, by default the paper's.
     network = groups["network"].add_argument
     network(
@@ -949,22 +950,18 @@ def complete(args):
     """Defaults that depend on other arguments; BadInput where these contradict."""
     if args.jaspar and args.motif_start:
         raise BadInput("--jaspar has a start of its own: not with --motif-start")
-    defaults = RECIPES[args.recipe] | {
-        "filters": FILTERS,
-        "lstm_units": LSTM_UNITS,
-        "move": 0,
-    }
+    defaults = RECIPES[args.recipe] | {"filters": FILTERS, "lstm_units": LSTM_UNITS}
     if args.jaspar:
         defaults |= {"filters": JASPAR_FILTERS, "lstm_units": JASPAR_UNITS}
-    for name in ("filters", "lstm_units", "epochs", "patience", "move"):
+    for name in ("filters", "lstm_units", "epochs", "patience"):
         if getattr(args, name) is None:  # not given on the command line
             setattr(args, name, defaults[name])
 
 
-def shared_arguments(doc, out_dir, epochs, batch_size):
+def shared_arguments(doc, out_dir, epochs, batch_size, move):
     """A parser of the arguments that both scripts take, and its groups by name.
 
-    epochs : how many are usual, in words
+    epochs, move : what is usual, as --help says it
     """
     parser = Parser(usage="%(prog)s [options]", description=doc.splitlines()[0])
     parser.set_defaults(given=())
@@ -1024,7 +1021,7 @@ def shared_arguments(doc, out_dir, epochs, batch_size):
         metavar="N",
         help="move each training window at random by up to N bases, an even number; "
         "SuperQ's features are the mean of three views of a window, N bases apart, too "
-        "(DanQ 0, SuperQ 8)",
+        f"({move})",
     )
     training(
         "--seed",

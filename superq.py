@@ -109,7 +109,7 @@ MANY_WINDOWS = 20_000
 HEADED_EPOCHS = 3
 BATCH = 50
 PATIENCE = 3
-MOVE = 8  # bases: windows are seen moved by so many, in training and for the forest
+MOVE = 8  # bases: by so many windows are moved, in training and for their features
 
 TREES = 200
 LEAF = 30  # windows that a leaf stands for at least
@@ -697,6 +697,7 @@ def encodings_of(autoencoder, recipe, move=0):
         if move:
             left = encoder.predict_on_batch(danq.moved(bits, -move))
             right = encoder.predict_on_batch(danq.moved(bits, move))
+            # Left and right first: on the other strand they change places.
             mean = (Z + (left + right)) / 3
             # The digits, which stand first, are those of the window as it lies.
             Z = np.concatenate([Z[:, :-POOLED], mean[:, -POOLED:]], 1)
@@ -1449,7 +1450,7 @@ def parse_args(argv=None):
         f"{EPOCHS}; of {MANY_WINDOWS:,} windows or more, with --head-epochs, "
         f"{HEADED_EPOCHS}"
     )
-    parser, groups = danq.shared_arguments(__doc__, None, epochs, BATCH)
+    parser, groups = danq.shared_arguments(__doc__, None, epochs, BATCH, MOVE)
     data = groups["data"].add_argument
     data("--unlabelled", metavar="FILE", help="FASTA or .mat for the autoencoder alone")
     data(
@@ -1610,23 +1611,15 @@ def complete(args):
         raise BadInput(
             "--label-weight needs the pooled features: not with --paper, --ablation"
         )
-    if args.motif_start and not has_labels:
-        raise BadInput(
-            "--motif-start needs the pooled features: "
-            "not with --paper, --ablation, --features"
-        )
+    for flag in ("motif_start", "move", "head_epochs"):
+        if getattr(args, flag) and not has_labels:
+            raise BadInput(
+                f"--{flag.replace('_', '-')} needs the pooled features: "
+                "not with --paper, --ablation, --features"
+            )
     if (args.features in ("motifs", "chosen")) != bool(args.motif_file):
         raise BadInput(
             "--features motifs (or chosen) and --motif-file FILE need each other"
-        )
-    if args.move and not has_labels:
-        raise BadInput(
-            "--move needs the pooled features: not with --paper, --ablation, --features"
-        )
-    if args.head_epochs and not has_labels:
-        raise BadInput(
-            "--head-epochs needs the pooled features: "
-            "not with --paper, --ablation, --features"
         )
     if args.digits and not has_labels:
         raise BadInput("--digits is of our network: not with --paper, --ablation")
@@ -1657,7 +1650,8 @@ def settle_training(args, windows):
     windows : for training
     """
     args = argparse.Namespace(**vars(args))
-    # Both were chosen on validation, at 2,000, 8,000 and 32,247 windows.
+    # The rates were chosen on validation, at 2,000, 8,000 and 32,247 windows, the three
+    # epochs of many windows by the time they take.
     many = windows >= MANY_WINDOWS
     if args.epochs is None:
         args.epochs = HEADED_EPOCHS if args.head_epochs and many else EPOCHS

@@ -152,6 +152,13 @@ def compiled(name, args, split):
     return superq.compile_autoencoder(args, split.n_labels, len(split))
 
 
+def mean_of_views(model, X):
+    """Pooled features (n, 250) of one-hot X as it lies and moved by 8 to each side."""
+    encoder = keras.Model(model.inputs, model.get_layer("bottleneck").output)
+    views = [encoder.predict(np.roll(X, by, 1), verbose=0) for by in (-8, 0, 8)]
+    return np.mean(views, 0)[:, 250:]
+
+
 def reconstruction(model, train, test):
     """What superq.py reports of held-out bases."""
     return superq.reconstruction(superq.OURS, model, train, test, batch_size=4)
@@ -2093,14 +2100,9 @@ def test_the_label_outputs_score_by_hand(learned):
     """And those of the forest, and of their mean; on both strands' views by hand."""
     X, Y = learned_windows("test")
     model = danq.load_model(learned["superq"])
-    encoder = keras.Model(model.inputs, model.get_layer("bottleneck").output)
-    # Each strand as it lies, and moved to either side.
-    views = [
-        encoder.predict(np.roll(strand, by, 1), verbose=0)[:, 250:]
-        for strand in (X, danq.reverse_complement(X))
-        for by in (-8, 0, 8)
-    ]
-    P = np.asarray(model.get_layer("labels")(np.mean(views, 0)))
+    both = (X, danq.reverse_complement(X))
+    features = np.mean([mean_of_views(model, strand) for strand in both], 0)
+    P = np.asarray(model.get_layer("labels")(features))
     answers = read_json(learned["superq"] / "summary.json")["answers"]
     forest = superq.load_forest(learned["superq"] / "forest.npz")
     with h5py.File(learned["superq"] / "encodings.h5") as file:
@@ -3171,9 +3173,7 @@ def test_superq_answers_mutations_with_forest_and_label_output(runs, capsys, nam
     alone = name == "more"
     if not alone:
         model = danq.load_model(out)
-        encoder = superq.encoder_of(model)
-        views = [encoder.predict(np.roll(X, by, 1), verbose=0) for by in (-8, 0, 8)]
-        labels = model.get_layer("labels")(np.mean(views, 0)[:, 250:])
+        labels = model.get_layer("labels")(mean_of_views(model, X))
         P = (P + np.asarray(labels)[0]) / 2
     np.testing.assert_allclose(found, P, atol=2e-3)
     said = "has no label output: the forest alone answers"
@@ -3670,14 +3670,13 @@ def test_encodings_are_what_the_bottleneck_answers(runs, name):
     model = danq.load_model(runs[name][0])
     splits = danq.load_data(superq.parse_args(runs[name][2]))[0]
     layer = keras.Model(model.inputs, model.get_layer("bottleneck").output)
-    views = (-8, 0, 8) if name == "superq" else (0,)
     with h5py.File(runs[name][0] / "encodings.h5") as file:
         for split, rows in splits.items():
             # Each window once: its other strand has the same pooled features.
             X = danq.onehot(rows.X[: rows.windows])
             Z = layer.predict(X, verbose=0)
-            seen = [layer.predict(np.roll(X, by, 1), verbose=0) for by in views]
-            Z[:, 250:] = np.mean(seen, 0)[:, 250:]
+            if name == "superq":
+                Z[:, 250:] = mean_of_views(model, X)
             np.testing.assert_allclose(file[f"{split}/Z"][:], Z, rtol=2e-3, atol=0.01)
             labels = rows.window_labels()
             np.testing.assert_array_equal(file[f"{split}/Y"][:], labels)
@@ -5819,7 +5818,7 @@ def benchmark_danq(args, folder, source):
         )
         assert np.array_equal(split.X, source.X), chunking
         assert np.array_equal(split.Y, source.Y), chunking
-    batches = danq.Batches(split, args.batch_size, args.seed)
+    batches = danq.Batches(split, args.batch_size, args.seed, move=args.move)
     with danq.all_devices(args.batch_size):
         return (
             rows
@@ -5829,7 +5828,7 @@ def benchmark_danq(args, folder, source):
 
 
 def benchmark_superq(args, folder, split):
-    batches = danq.Batches(split, args.batch_size, args.seed)
+    batches = danq.Batches(split, args.batch_size, args.seed, move=args.move)
     with danq.all_devices(args.batch_size):
         model = compiled("superq", args, split)
         rows = benchmark_feeding(batches) | benchmark_network(model, batches)
@@ -5846,9 +5845,9 @@ def benchmark_both(args, folder, split):
         for name, script in SCRIPTS.items():
             own = script.parse_args([*args.flags, "--batch-size", str(size)])
             model = compiled(name, own, split)
-            batches = danq.Batches(split, size, own.seed)
+            batches = danq.Batches(split, size, own.seed, move=own.move)
             for what, row in benchmark_network(model, batches).items():
-                epochs = own.epochs or superq.EPOCHS
+                epochs = epochs_of_deepsea(own)
                 rows[f"{name}: {what}"] = row | {"epochs": epochs}
         speed, theirs = (
             rows[f"{name}: training, batches of {size}"]["rate"]
@@ -5862,10 +5861,17 @@ def benchmark_both(args, folder, split):
     return rows
 
 
+def epochs_of_deepsea(args):
+    """How many a training on the whole bundle has; DanQ's do not depend on the data."""
+    if args.epochs:
+        return args.epochs
+    return superq.settle_training(args, FULL // 2).epochs  # both strands of each window
+
+
 def benchmark_encoding(args, folder, split):
     """Encode all rows: a row of the table."""
     autoencoder = danq.load_model(folder)
-    encode = superq.encodings_of(autoencoder, superq.RECIPES[args.ablation])
+    encode = superq.encodings_of(autoencoder, superq.recipe_of(args), args.move)
     labels = [danq.Label(i, "", "", "") for i in range(split.n_labels)]
     encode(split.X[: args.batch_size])  # compiles
     with Measured() as it:
@@ -5878,7 +5884,9 @@ def benchmark_encoding(args, folder, split):
             args.batch_size,
             one_strand=False,
         )
-    return {"encoding": it.row(len(split), flop=flops(superq.encoder_of(autoencoder)))}
+    views = 3 if args.move else 1
+    flop = views * flops(superq.encoder_of(autoencoder))
+    return {"encoding": it.row(len(split), flop=flop)}
 
 
 def benchmark_forest(args, path):
@@ -6045,7 +6053,7 @@ def benchmark(argv=None):
         rows,
         home / f"benchmark-{name}.json",
         "superq.py" if name == "both" else f"{name}.py",
-        args.epochs or superq.EPOCHS,
+        epochs_of_deepsea(args),
     )
 
 
