@@ -2181,7 +2181,15 @@ def refuse_other_settings(out_dir, before, settings, changeable):
                         f"{out_dir}: {file} is not what it began with: {advice}"
                     )
         name = key.replace("_", "-")
-        raise BadInput(f"{out_dir}: its {name} was {old}, now {new}: {advice}")
+        raise BadInput(
+            f"{out_dir}: its {name} was {or_not_given(old)}, now {or_not_given(new)}: "
+            f"{advice}"
+        )
+
+
+def or_not_given(value):
+    """None stands for a flag that is not given."""
+    return "not given" if value is None else value
 
 
 def begin_run(args, out_dir, script, settings, simulated):

@@ -2359,6 +2359,8 @@ def test_a_finished_run_is_kept_and_a_folder_in_use_refused_by_name(runs, capsys
     superq.main(flags)
     assert "finished already" in capsys.readouterr().out
     check_one_line(capsys, "seed was 1337, now 5", superq.main, [*flags, "--seed", "5"])
+    other = [*flags, "--max-seconds", "9"]
+    check_one_line(capsys, "max-seconds was not given, now 9", superq.main, other)
 
 
 def test_a_run_that_does_not_fit_the_command_gives_one_line(runs, capsys):
