@@ -42,6 +42,7 @@ import hashlib
 import io
 import itertools
 import json
+import logging
 import math
 import os
 import platform
@@ -102,6 +103,8 @@ except (ImportError, ValueError) as error:
     sys.exit(2)
 finally:
     os.dup2(stderr, 2)
+# Nor that it compiles a network anew for a batch of another size.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 # ---- settings
 
@@ -1065,7 +1068,8 @@ def shared_arguments(doc, out_dir, epochs, batch_size, move):
     after(
         "--mutate",
         metavar="FASTA",
-        help="change every base of each record's middle to each other one, and exit",
+        help="change every base of each record's middle to each other one, and exit; "
+        "around a record of fewer than 1,000 bases stand N",
     )
     after(
         "--span",
@@ -1421,6 +1425,11 @@ def motif_files(args):
     for key in ("motif_start", "motif_file", "jaspar"):
         path = getattr(args, key, None)
         if path:
+            if not Path(path).exists():
+                raise BadInput(
+                    f"--{key.replace('_', '-')} {path} is missing: bash run_all.sh "
+                    "--real fetches JASPAR's as jaspar.meme, or see jaspar.elixir.no"
+                )
             content = Path(path).read_bytes()
             files[Path(path).name] = hashlib.sha256(content).hexdigest()[:16]
     return files
@@ -1434,7 +1443,8 @@ def start_from_motifs(scan, motifs, train, n, scale, share):
     """
     width, _, n_filters = scan.kernel.shape
     matrices = list(motifs.values())
-    chosen = most_telling(occupancies(matrices, train), min(n, n_filters))
+    wanted = min(n, n_filters)
+    chosen = most_telling(occupancies(matrices, train), wanted)
     n = len(chosen)
     kernel, bias = scan.get_weights()
     # The first n filters; those after them keep their random weights.
@@ -1447,6 +1457,8 @@ def start_from_motifs(scan, motifs, train, n, scale, share):
     bias[:n] = -np.quantile(scores, 1 - share, axis=0)
     scan.set_weights([kernel, bias])
     report_start(n, n_filters, matrices, width)
+    if n < min(wanted, len(matrices)):
+        print(f"no more of them: {train.windows:,} windows tell so few motifs apart")
 
 
 def report_start(n, n_filters, matrices, width):
@@ -1872,8 +1884,10 @@ def command_line(main):
         message = f"not enough memory: {error or 'close other programs'}"
     except OSError as error:
         # The system's own words: disk full, permission denied, file too large.
-        reason = error.strerror or error
-        message = f"{error.filename or 'a file'}: {reason} (what was finished is kept)"
+        message = f"{error.filename or 'a file'}: {error.strerror or error}"
+        # A name that was misspelt has not stopped anything.
+        if error.errno != errno.ENOENT:
+            message += " (what was finished is kept)"
     except Exception as error:
         if not memory_is_full(error):
             raise
@@ -3593,7 +3607,8 @@ class Tally:
         if self.differing:
             print(
                 f"{self.differing:,} of {self.compared:,} reference alleles differ "
-                "from the genome (ref_match False): the VCF's was scored",
+                "from the genome (ref_match False): the VCF's was scored; another "
+                "assembly or strand?",
                 file=to,
             )
         for reason, n in self.reasons.most_common():
@@ -3995,7 +4010,12 @@ def draw_losses(axis, first, label):
 # ---- data from peaks and a genome
 
 FLANK = (LENGTH // BIN - 1) // 2  # bins of a window on each side of its own: 2
-RULES = ("tf", "any", "all")
+# --bins: which bins are kept.
+RULES = {
+    "tf": "those with a TF label",
+    "any": "those with any label",
+    "all": "every one without an N around it",
+}
 DEEPSEA_REGIONS = {"valid": ["chr7:30508751-35296850"], "test": ["chr8", "chr9"]}
 UNKNOWN = 4  # code of N and all letters that mean several bases
 NOT_DNA = 255
@@ -4068,7 +4088,10 @@ def make_data(
         # Now that it is known which bins are kept: no split may be empty.
         check_regions(regions, chromosomes)
         total = sum(len(chromosome.kept) for chromosome in chromosomes.values())
-        print(f"[3/3] windows: {total:,} x {len(labels)} labels, both strands")
+        print(
+            f"[3/3] windows: {total:,} x {len(labels)} labels, both strands; bins: "
+            f"{RULES[rule]} (--bins {rule})"
+        )
         write_labels(temporary, labels)
         write_beds(temporary, chromosomes)
         positives = write_windows(temporary, genome, chromosomes, len(labels))
@@ -4681,6 +4704,9 @@ def print_kept(chromosomes, labels, positives):
     rows.append(("  median", np.median(positives, axis=1)))
     rows.append(("  most", positives.max(axis=1)))
     rows.append(("labels without a positive", (positives == 0).sum(axis=1)))
+    # As where one TF label alone says which bins are kept.
+    sizes = np.array([split_size(chromosomes, split) for split in SPLITS])
+    rows.append(("labels without a negative", (positives.T == sizes).sum(axis=0)))
     print(f"{'bins kept':<28}" + "".join(f"{split:>12}" for split in SPLITS))
     for name, numbers in rows:
         print(f"{name:<28}" + "".join(f"{number:>12,.0f}" for number in numbers))

@@ -85,7 +85,7 @@ LSTM_UNITS = 16  # each way
 KNOWN_FILTERS = 256
 FREE_FILTERS = 32
 KNOWN_WIDTH = 20
-KNOWN_SHARE = 0.002  # of all places: where one of them answers before training
+KNOWN_SHARE = 0.002  # before training each answers at its best places, 2 of 1,000
 HEAD_EPOCHS = 12  # first, while these filters stay as they are: see teach_head
 HEAD_WINDOWS = 50_000  # that it takes at most: what was found in them is in memory
 
@@ -109,7 +109,7 @@ MANY_WINDOWS = 20_000
 HEADED_EPOCHS = 3
 BATCH = 50
 PATIENCE = 3
-MOVE = 8  # bases: by so many windows are moved, in training and for their features
+MOVE = 8  # bases: by so many windows are moved, in training (danq.Batches) and after
 
 TREES = 200
 LEAF = 30  # windows that a leaf stands for at least
@@ -600,7 +600,8 @@ def scan_once(inputs, summaries, X, rows):
 
     inputs, summaries : of the network
     X : packed (N, 500);  rows : (n,) of them
-    Returns (n, 1416) and (n, 136), float32.
+    Returns (n, 1416) and (n, 136), float32. 1,416 are 32 + 32 + 136 counts of words,
+    and for each of two spans 288 amounts, 288 best sites and 32 of the BLSTM.
     """
     counts = KmerCounts(*COMPOSITION_KMERS)(inputs[0])
     scan = danq.FromBits(keras.Model(inputs, [summaries, counts]))
@@ -1470,7 +1471,8 @@ def parse_args(argv=None):
     network(
         "--filters",
         type=positive,
-        help=f"of the first convolution ({FILTERS}; --paper {danq.FILTERS})",
+        help=f"of the first convolution ({FILTERS}; with --motif-start "
+        f"{KNOWN_FILTERS + FREE_FILTERS}; --paper {danq.FILTERS})",
     )
     network(
         "--lstm-units",
@@ -2026,12 +2028,23 @@ def compare(folders, output):
     figures = {"": draw_comparison(groups, scores), "-training": draw_training(runs)}
     if len(groups) > 1:
         assays = np.array([row["assay"] for row in rows])
-        figures["-labels"] = draw_labels(scores, assays)
+        pair = {name: scores[name] for name in pair_of(groups)}
+        figures["-labels"] = draw_labels(pair, assays)
     table = comparison_table(groups)
     table += differences(scores, factors, rivals_of(groups))
     if missing:
         table += f"\nWithout a result: {', '.join(missing)} (no finished run).\n"
     save_side_by_side(table, figures, output, base["simulated"])
+
+
+def pair_of(groups):
+    """The first group, and the first SuperQ among the others, or else the second."""
+    first, *others = groups
+    for name in others:
+        # Not a yardstick, which has SuperQ's script, too.
+        if groups[name][0]["settings"].get("features") == "autoencoder":
+            return first, name
+    return first, others[0]
 
 
 def rivals_of(groups):
@@ -2350,7 +2363,21 @@ def differences(scores, factors, rivals):
                 rows.append([model, rival, score, *cells])
     if len(rows) == 1:
         return ""
-    return "\n" + markdown(rows)
+    return "\n" + markdown(rows) + labels_left_out(scores)
+
+
+def labels_left_out(scores):
+    """Markdown: how many labels the differences are means of, where not of all."""
+    # Any of them: all are of the same test windows.
+    own = next(iter(scores.values()))
+    scored = np.isfinite(own.whole[:, 0])
+    compared = scored & np.isfinite(own.without[..., 0]).all(0)
+    if compared.sum() == scored.sum():
+        return ""
+    return (
+        f"\nDifferences are means over {compared.sum()} of the {scored.sum()} labels: "
+        "those that keep both classes, whichever stretch of test DNA is left out.\n"
+    )
 
 
 def difference_cells(whole, without, factors):
@@ -2581,6 +2608,11 @@ def draw_training(runs):
         axis.set(xlabel="epoch", ylabel=key, title=script, yscale=scale)
         # As plain numbers: 10^8 would be written as a formula.
         axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("")
+        low, high = axis.get_ylim()
+        if scale == "log" and high < 1000 * low:
+            # .2 and .5, too: there may be no power of ten in sight.
+            axis.yaxis.get_major_locator().set_params(subs=(1, 2, 5))
         axis.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
@@ -2603,9 +2635,9 @@ def history_lines(run, key):
 def draw_labels(scores, assays):
     """AUROC label by label, the second model against the first, a panel an assay.
 
-    scores : {model: Scores};  assays : (K,)
+    scores : {model: Scores}, two of them;  assays : (K,)
     """
-    first, second = list(scores)[:2]
+    first, second = scores
     x = scores[first].whole[:, 0]
     y = scores[second].whole[:, 0]
     names = list(dict.fromkeys(assays))[:12]

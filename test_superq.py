@@ -1568,6 +1568,9 @@ def test_table_of_what_was_kept(capsys):
     assert table["positives of a label: least"] == ["1", "0", "0"]
     assert table["most"] == ["11", "3", "3"]
     assert table["labels without a positive"] == ["0", "1", "1"]
+    # CTCF is everywhere, as the bins with a TF label are kept.
+    assert table["labels without a negative"] == ["1", "1", "1"]
+    assert "bins: those with a TF label (--bins tf)\n" in printed
     assert "without a positive in valid: open\n" in printed
     assert "left out: no peak\n" in printed
 
@@ -2273,6 +2276,7 @@ def test_labels_of_foreign_data_may_stand_in_another_order(learned, name):
         ("danq", "--predict x.fa", "no finished run"),
         ("superq", "--compare .", "no finished run"),
         ("superq", "--reuse-encodings", "encodings.h5 is missing"),
+        ("superq", "--motif-start x.meme", "--motif-start x.meme is missing: bash"),
         ("superq", "--label-weight nan", "--label-weight: must be"),
         ("superq", "--ablation 6", "--ablation"),
         ("danq", "--plot x.jpg", "--plot: must end in .png"),
@@ -4317,6 +4321,24 @@ def test_a_label_that_a_stretch_holds_alone_is_in_no_interval():
     assert mean == pytest.approx(0.65)
     # Half of .02 squared, its root .01; Student's t of 1 is 12.706.
     assert (high - low) / 2 == pytest.approx(12.706 * 0.01, rel=1e-3)
+
+
+def test_the_table_says_how_many_labels_its_differences_are_of():
+    whole = np.full((3, 2), 0.6)
+    without = np.full((4, 3, 2), 0.6)
+    assert not superq.labels_left_out({"a": superq.Scores(whole, without)})
+    # One label has no score at all, another none without the second stretch.
+    whole[0] = without[:, 0] = without[1, 1] = np.nan
+    text = superq.labels_left_out({"a": superq.Scores(whole, without)})
+    assert "means over 1 of the 2 labels" in text
+
+
+@pytest.mark.parametrize(("features", "second"), [("kmer", "b"), ("autoencoder", "c")])
+def test_label_by_label_superq_is_drawn_against_the_first_run(features, second):
+    """And where no run is SuperQ's, the second one."""
+    settings = {"a": {}, "b": {}, "c": {"features": features}}
+    groups = {name: [{"settings": own}] for name, own in settings.items()}
+    assert superq.pair_of(groups) == ("a", second)
 
 
 def test_factors_are_the_labels_of_any_cell():
