@@ -21,6 +21,9 @@
                                              table and figures -> runs/comparison.md
     (each variant with its own --out-dir; --predict and others as in danq.py)
 
+Read first: build_autoencoder and pooled_features, the network; train_autoencoder, how
+it learns; fit_forest; and fit_and_score, which of them answers.
+
 8,000 windows of real DNA at random, --motif-start: AUROC .819, AUPRC .226, 7 minutes on
 one core; known motifs and k-mer counts into a forest .788, .190, and a network .813,
 .211; k-mer counts alone .726, .131.
@@ -185,8 +188,9 @@ def build_autoencoder(
     """(B, 1000, 4) -> 500 numbers -> bases (B, 1000, 4), and what these must answer.
 
     The 500 are 250 digits, from which the bases are rebuilt, and 250 pooled features,
-    which answer with the composition of the middle (B, 136), roots of its 4-mer counts,
-    and with the labels (B, n_labels), if any. Without pooled features: 500 digits.
+    which answer with the composition of the middle (B, 136), square roots of how often
+    each word of four bases stands there, and with the labels (B, n_labels), if any.
+    Without pooled features: 500 digits.
     B is the number of sequences in a batch.
     """
     inputs = keras.Input((LENGTH, 4))
@@ -849,7 +853,7 @@ def fit_forest(
     samples : rows drawn for each GROUP of trees, so that memory does not grow with N
     projections : random sums of labels that stand for them as trees grow (Joly et al.
         2014); 0 for the labels themselves. With them a tree grows on SHARE of the rows,
-        so that a leaf needs as many less: a quarter of 30, rounded, is 8
+        and its leaf needs that share of `leaf`: a quarter of 30, rounded, is 8
     A leaf answers with the mean labels of all N rows that reach it.
     """
     forests = []
