@@ -280,11 +280,13 @@ def read_digits(digits, recipe):
 def sines_and_cosines(x):
     """x and its sines and cosines of eight frequencies, each double the one before.
 
-    They are the hands of a clock. Of base_4_numeral, the hand of period 1/16 goes round
-    once while the first base goes through A, G, C, T; those of 1/4, 1 and 4 do so for
-    the second, third and fourth. What the bases above count are whole turns, and those
-    below move a hand within its quarter: it shows one base, whatever the others are,
-    and a few rectified units can read it. (The periods between help them.)
+    base_4_numeral keeps four bases in a number, as a time of day keeps hours, minutes
+    and seconds. A clock has a hand for each; sine and cosine say where a hand points.
+    The hand of period 4 shows the fourth base: a quarter of its turn is one of A, G, C,
+    T. That of period 1 shows the third: what the fourth base adds are whole turns, and
+    what the first two add moves the hand within its quarter. In the same way 1/4 shows
+    the second, 1/16 the first. A few rectified units can read a hand. (The periods
+    between help them.)
     """
     parts = [x]
     for doublings in range(8):
