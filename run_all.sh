@@ -881,21 +881,27 @@ study() {
     if [[ $EPOCHS ]]; then
         old+=(--epochs "$EPOCHS")
     fi
+    # First SuperQ as it is, from known motifs where there are some: the table compares all
+    # others with it.
+    find_motifs "study-weight10$tag"
+    local random=("${ours[@]}")
+    if [[ $motifs ]]; then
+        ours+=("${known[@]}")
+    fi
+    stage study-weight10 "${ours[@]}" --label-weight 10
     # From the 2018 autoencoder to ours, one step at a time.
     for n in 0 1 2; do
         stage study-ablation$n "${old[@]}" --ablation $n
     done
     for n in 3 4; do
-        stage study-ablation$n "${ours[@]}" --ablation $n
+        stage study-ablation$n "${random[@]}" --ablation $n
     done
-    # Then one change a run of what SuperQ is: from known motifs, where there are some.
-    find_motifs "study-weight0$tag"
+    # Then one change a run of what SuperQ is.
     if [[ $motifs ]]; then
-        stage study-random "${ours[@]}"
-        ours+=("${known[@]}")
+        stage study-random "${random[@]}"
         stage study-no-head "${ours[@]}" --head-epochs 0
     fi
-    for weight in 0 1 10 100; do
+    for weight in 0 1 100; do
         stage study-weight$weight "${ours[@]}" --label-weight $weight
     done
     stage study-not-moved "${ours[@]}" --move 0

@@ -5344,6 +5344,9 @@ def test_run_all_study_full_and_speed():
     assert run.returncode == 0, run.stderr
     assert len(stages()) == 18
     assert "--move 0" in stages()["study-not-moved-demo-limit2000-epochs3"]
+    # All are compared with SuperQ as it is.
+    (table,) = calls("--compare")
+    assert "--compare runs/study-weight10-demo-limit2000-epochs3 " in table
     # The steps from 2018 to ours, and one more, begin at random; the others do not.
     at_random = [name for name, call in stages().items() if "--motif-start" not in call]
     assert len(at_random) == 6
