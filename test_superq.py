@@ -2276,7 +2276,7 @@ def test_labels_of_foreign_data_may_stand_in_another_order(learned, name):
         ("danq", "--predict x.fa", "no finished run"),
         ("superq", "--compare .", "no finished run"),
         ("superq", "--reuse-encodings", "encodings.h5 is missing"),
-        ("superq", "--motif-start x.meme", "--motif-start x.meme is missing: bash"),
+        ("superq", "--data-dir . --motif-start x.meme", "x.meme is missing: bash"),
         ("superq", "--label-weight nan", "--label-weight: must be"),
         ("superq", "--ablation 6", "--ablation"),
         ("danq", "--plot x.jpg", "--plot: must end in .png"),
