@@ -460,7 +460,8 @@ measure_hours() {
             echo "$name.py: not measured, see $log"
         fi
     done
-    echo "DanQ trains for 60 epochs at most, and with our recipe for 5; SuperQ for 6, or 3, in each of its runs."
+    echo "DanQ trains for 60 epochs at most, and with our recipe for 5;"
+    echo "SuperQ for 6, or 3, in each of its runs."
 }
 
 # print_hours NAME RECORD: of an epoch of the bundle's 4.4 million sequences
