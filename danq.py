@@ -1443,7 +1443,7 @@ def start_from_motifs(scan, motifs, train, n, scale, share):
     """
     width, _, n_filters = scan.kernel.shape
     matrices = list(motifs.values())
-    wanted = min(n, n_filters)
+    wanted = min(n, n_filters, len(matrices))
     chosen = most_telling(occupancies(matrices, train), wanted)
     n = len(chosen)
     kernel, bias = scan.get_weights()
@@ -1457,7 +1457,7 @@ def start_from_motifs(scan, motifs, train, n, scale, share):
     bias[:n] = -np.quantile(scores, 1 - share, axis=0)
     scan.set_weights([kernel, bias])
     report_start(n, n_filters, matrices, width)
-    if n < min(wanted, len(matrices)):
+    if n < wanted:
         print(f"no more of them: {train.windows:,} windows tell so few motifs apart")
 
 

@@ -2287,8 +2287,7 @@ def other_dna(whole, without):
     bases, stretches of them next to none: these are what was sampled.
     whole : (K,);  without : (stretches, K), with a stretch left out
     """
-    # Labels that have both classes, whichever stretch is left out.
-    scored = np.isfinite(whole) & np.isfinite(without).all(0)
+    scored = always_scored(whole, without)
     mean = whole[scored].mean()
     means = without[:, scored].mean(1)  # (stretches,)
     n = len(means)
@@ -2298,6 +2297,11 @@ def other_dna(whole, without):
     error = np.sqrt((n - 1) / n * np.sum((means - means.mean()) ** 2))
     margin = t_distribution.ppf(0.975, n - 1) * error
     return mean, mean - margin, mean + margin
+
+
+def always_scored(whole, without):
+    """Which labels have both classes, whichever stretch is left out, (K,)."""
+    return np.isfinite(whole) & np.isfinite(without).all(0)
 
 
 def other_factors(whole, factors):
@@ -2376,13 +2380,14 @@ def labels_left_out(scores):
     """Markdown: how many labels the differences are means of, where not of all."""
     # Any of them: all are of the same test windows.
     own = next(iter(scores.values()))
-    scored = np.isfinite(own.whole[:, 0])
-    compared = scored & np.isfinite(own.without[..., 0]).all(0)
-    if compared.sum() == scored.sum():
+    whole = own.whole[:, 0]
+    scored = np.isfinite(whole).sum()
+    compared = always_scored(whole, own.without[..., 0]).sum()
+    if compared == scored:
         return ""
     return (
-        f"\nDifferences are means over {compared.sum()} of the {scored.sum()} labels: "
-        "those that keep both classes, whichever stretch of test DNA is left out.\n"
+        f"\nDifferences are means over {compared} of the {scored} labels: those that "
+        "keep both classes, whichever stretch of test DNA is left out.\n"
     )
 
 
