@@ -699,9 +699,10 @@ def main(argv=None):
 
 def train_and_test(args, out_dir):
     # Stage 1: pack the data, or open what was packed before.
+    motifs = motif_files(args)
     splits, labels = load_data(args)
     train, valid, test = splits.values()
-    sources = data_files(splits, labels) | motif_files(args)
+    sources = data_files(splits, labels) | motifs
     with run_folder(args, "danq.py", train.simulated, sources) as finished:
         if finished:
             return
@@ -738,12 +739,12 @@ def train_and_test(args, out_dir):
 def run_name(args):
     """What tables and figures call a run: "DanQ", and what differs from the paper's."""
     name = "DanQ-JASPAR" if args.jaspar else "DanQ"
-    if args.recipe != "2016":
-        name += f", {args.recipe} recipe"
     if args.motif_start:
-        name += ", motif start"
+        name += " from known motifs"
+    if args.recipe == "ours":
+        name += ", our recipe"
     if args.move:
-        name += f", moved by {args.move}"
+        name += f", windows moved by {args.move}"
     return name
 
 
@@ -1419,7 +1420,8 @@ def with_pseudocounts(P, n_sites):
 def motif_files(args):
     """{name: a hash of its content} of the motif files that the arguments name.
 
-    Another file of the same name would be another run.
+    Another file of the same name would be another run. To be called before data are
+    packed, which may take long: BadInput where a file is missing, or holds no motifs.
     """
     files = {}
     for key in ("motif_start", "motif_file", "jaspar"):
@@ -1430,6 +1432,7 @@ def motif_files(args):
                     f"--{key.replace('_', '-')} {path} is missing: bash run_all.sh "
                     "--real fetches JASPAR's as jaspar.meme, or see jaspar.elixir.no"
                 )
+            read_motifs(path)
             content = Path(path).read_bytes()
             files[Path(path).name] = hashlib.sha256(content).hexdigest()[:16]
     return files

@@ -725,16 +725,23 @@ danq_runs() {
     fi
 }
 
+# `random`, SuperQ's flags, and `ours`, the same from known motifs where there are some.
+#   flags_of_superq SEED
+flags_of_superq() {
+    random=("${superq[@]}" --seed "$1")
+    ours=("${random[@]}")
+    if [[ $motifs ]]; then
+        ours+=("${known[@]}")
+    fi
+}
+
 # superq_runs SEED SUFFIX FLAGS...
 superq_runs() {
     local seed=$1
     local suffix=$2
+    local ours random
     shift 2
-    local ours=("${superq[@]}" --seed "$seed")
-    local random=("${ours[@]}")
-    if [[ $motifs ]]; then
-        ours+=("${known[@]}")
-    fi
+    flags_of_superq "$seed"
     stage "superq$suffix" "${ours[@]}" "$@"
     if [[ $motifs ]]; then
         stage "superq-random$suffix" "${random[@]}" "$@"
@@ -874,7 +881,7 @@ END
 study() {
     local n weight times
     local seed=${SEEDS%% *}
-    local ours=("${superq[@]}" --seed "$seed")
+    local ours random
     local old=(superq.py --limit "$LIMIT" --seed "$seed")
     if [[ $plan == demo ]]; then
         old+=(--filters 32 --lstm-units 16 --epochs 2)
@@ -885,10 +892,7 @@ study() {
     # First SuperQ as it is, from known motifs where there are some: the table compares all
     # others with it.
     find_motifs "study-weight10$tag"
-    local random=("${ours[@]}")
-    if [[ $motifs ]]; then
-        ours+=("${known[@]}")
-    fi
+    flags_of_superq "$seed"
     stage study-weight10 "${ours[@]}" --label-weight 10
     # From the 2018 autoencoder to ours, one step at a time.
     for n in 0 1 2; do

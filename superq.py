@@ -1297,9 +1297,10 @@ def main(argv=None):
 
 
 def run_all_stages(args, out_dir):
+    motifs = danq.motif_files(args)
     splits, labels = danq.load_data(args)
     simulated = splits["train"].simulated
-    sources = danq.data_files(splits, labels)
+    sources = danq.data_files(splits, labels) | motifs
     train = splits["train"]
     if args.unlabelled:
         # These rows teach bases and composition; their labels weigh nothing.
@@ -1307,7 +1308,6 @@ def run_all_stages(args, out_dir):
         more, content = load_unlabelled(args.unlabelled, folder, args.unlabelled_limit)
         train = MixedSplit(**vars(train), unlabelled=more)
         sources[Path(args.unlabelled).name] = content
-    sources |= danq.motif_files(args)
     with danq.run_folder(args, "superq.py", simulated, sources) as finished:
         if finished:
             return
@@ -1332,16 +1332,17 @@ def run_all_stages(args, out_dir):
         fit_and_score(args, out_dir)
 
 
-FEATURES = (
-    "autoencoder",
-    "untrained",
-    "pca",
-    "gc",
-    "cpg",
-    "kmer",
-    "motifs",
-    "chosen",
-)
+# --features, and what tables and figures call them.
+FEATURES = {
+    "autoencoder": "SuperQ",
+    "untrained": "untrained encoder -> forest",
+    "pca": "PCA -> forest",
+    "gc": "GC content -> forest",
+    "cpg": "CpG count -> forest",
+    "kmer": "k-mers -> forest",
+    "motifs": "known motifs + k-mers",
+    "chosen": "chosen motifs + k-mers -> forest",
+}
 FOREST_SETTINGS = (
     "forest_trees",
     "forest_leaf",
@@ -1410,30 +1411,22 @@ def mutation_scores(args):
 
 def run_name(args):
     """What tables and figures call a run: "SuperQ", and what differs from it."""
-    names = {
-        "kmer": "k-mers -> forest",
-        "gc": "GC content -> forest",
-        "cpg": "CpG count -> forest",
-        "chosen": "chosen motifs + k-mers -> forest",
-        "motifs": "known motifs + k-mers",
-        "untrained": "untrained encoder -> forest",
-        "pca": "PCA -> forest",
-        "autoencoder": "SuperQ",
-    }
-    name = names[args.features]
+    name = FEATURES[args.features]
+    # Whether filters could start as motifs, and labels take part, at all.
+    has_labels = args.features == "autoencoder" and RECIPES[args.ablation].pooled
+    if args.motif_start:
+        name += " from known motifs"
+    elif has_labels:
+        name += " from random filters"
     # What differs from the usual, in the order in which it matters.
     if args.paper:
         name += " (paper)"
     elif args.ablation < len(RECIPES) - 1:
         name += f", ablation {args.ablation}"
-    # Whether labels could take part at all.
-    has_labels = args.features == "autoencoder" and RECIPES[args.ablation].pooled
     if has_labels and args.label_weight == 0:
         name += ", no labels"
     elif has_labels and args.label_weight != LABEL_WEIGHT:
         name += f", label weight {args.label_weight:g}"
-    if args.motif_start:
-        name += ", motif start"
     # From known motifs the head learns first, else it does not.
     if args.motif_start and not args.head_epochs:
         name += ", no head start"
@@ -1444,7 +1437,9 @@ def run_name(args):
     if args.lstm_units == 0:
         name += ", no BLSTM"
     if has_labels and not args.move:
-        name += ", not moved"
+        name += ", windows not moved"
+    elif has_labels and args.move != MOVE:
+        name += f", windows moved by {args.move}"
     if args.unlabelled:
         name += f", + {args.unlabelled_limit or 'all'} unlabelled"
     if not args.forest_projections:

@@ -1059,7 +1059,7 @@ def test_unusual_data_run_to_the_end():
     flags = [*SMALL, *FOREST, "--epochs", "1", "--no-lstm", "--digits", "none"]
     superq.main(flags)
     summary = read_json("runs/superq/summary.json")
-    assert summary["model"] == "SuperQ, digits none, no BLSTM"
+    assert summary["model"] == "SuperQ from random filters, digits none, no BLSTM"
     assert "reconstruction" not in summary
     with h5py.File("runs/superq/encodings.h5") as file:
         assert file["train/Z"].shape[1] == 250
@@ -3868,6 +3868,27 @@ def test_bad_motif_files_give_one_clear_line(capsys, old, new, says):
     check_one_line(capsys, f"m.meme.*{says}", danq.read_motifs, "m.meme")
 
 
+@pytest.mark.parametrize(
+    ("main", "flag"),
+    [
+        (danq.main, "--motif-start"),
+        (danq.main, "--jaspar"),
+        (superq.main, "--motif-start"),
+        (superq.main, "--features motifs --motif-file"),
+    ],
+)
+def test_motif_files_are_read_before_data_are_packed(capsys, main, flag):
+    """Of the bundle, packing takes minutes."""
+    write_data()
+    Path("bad.meme").write_text("ACGT\n")
+    for name, says in (
+        ("no.meme", f"{flag.split()[-1]} no.meme is missing: bash run_all.sh --real"),
+        ("bad.meme", "bad.meme holds no motif in MEME's text format"),
+    ):
+        check_one_line(capsys, says, main, [*flag.split(), name, "--data-dir", "."])
+    assert not Path("runs").exists()
+
+
 def test_occupancies_are_sums_over_places_and_strands():
     """By hand, place by place, of two motifs of different widths; an N scores 0."""
     Path("m.meme").write_text(MEME)
@@ -4021,7 +4042,7 @@ def test_superq_starts_from_known_motifs(runs, capsys):
             if (best == word.argmax(1)).all():
                 found.add(k)
     assert len(found) == 9
-    name = "SuperQ, no labels, motif start, + 6 unlabelled"
+    name = "SuperQ from known motifs, no labels, + 6 unlabelled"
     assert read_json(out / "summary.json")["model"] == name
     for more, says in (
         (["--filters", "30"], "needs more than 32 filters, has 30"),
@@ -4108,6 +4129,22 @@ def test_filters_that_start_as_motifs_answer_in_the_share_of_places_asked_for():
     np.testing.assert_array_equal(bias[4:], before[1][4:])
 
 
+def test_motifs_that_tell_nothing_more_start_no_filter(capsys):
+    """Two motifs, one of them twice: the third filter stays random, and a line says so."""
+    one, two = 0.9 * random_words(2) + 0.025
+    motifs = {"one": one, "two": two, "one again": one}
+    split = split_of(*random_data(60))
+    scan = scan_of(4, 26)
+    before = scan.get_weights()[0]
+    danq.start_from_motifs(scan, motifs, split, n=3, scale=1, share=0.05)
+    printed = capsys.readouterr().out
+    assert "2 of 4 filters start as known motifs, of 3" in printed
+    assert "no more of them: 60 windows tell so few motifs apart" in printed
+    kernel = scan.get_weights()[0]
+    assert not np.array_equal(kernel[..., 1], before[..., 1])
+    np.testing.assert_array_equal(kernel[..., 2:], before[..., 2:])
+
+
 def test_the_filters_of_danq_jaspar_start_as_probabilities_less_a_quarter(capsys):
     """Somewhere in the filter; a motif that is wider by its best part."""
     words = random_words(3, length=8)
@@ -4146,7 +4183,7 @@ def test_danq_starts_from_known_motifs(runs):
     zeros = (np.abs(kernel).max(1) < 0.01).sum(0)  # positions, of each filter
     assert (zeros > 10).sum() == 2, "narrow motifs in filters of 26 bases"
     summary = read_json("runs/danq/summary.json")
-    assert summary["model"] == "DanQ, ours recipe, motif start"
+    assert summary["model"] == "DanQ from known motifs, our recipe"
     assert "m.meme" in read_json("runs/danq/args.json")["settings"]["data_files"]
 
 
