@@ -4130,7 +4130,7 @@ def test_filters_that_start_as_motifs_answer_in_the_share_of_places_asked_for():
 
 
 def test_motifs_that_tell_nothing_more_start_no_filter(capsys):
-    """Two motifs, one of them twice: the third filter stays random, and a line says so."""
+    """Two motifs, one of them twice: the third filter stays random, and is said to."""
     one, two = 0.9 * random_words(2) + 0.025
     motifs = {"one": one, "two": two, "one again": one}
     split = split_of(*random_data(60))
@@ -4368,6 +4368,37 @@ def test_the_table_says_how_many_labels_its_differences_are_of():
     whole[0] = without[:, 0] = without[1, 1] = np.nan
     text = superq.labels_left_out({"a": superq.Scores(whole, without)})
     assert "means over 1 of the 2 labels" in text
+
+
+def test_differences_stand_assay_by_assay(runs):
+    """Ahead in AUROC in TF labels, a tie in histone labels, behind in AUPRC in both."""
+    rng = np.random.default_rng(0)
+    base = rng.uniform(0.4, 0.6, (50, 5, 2))
+    # Windows of each stretch: so much better, give or take .02, of which .003 is left.
+    rise = rng.normal(0, 0.02, (50, 5, 2))
+    rise[..., 0] += [0.1, 0, 0.1, 0, 0.1]
+    rise[..., 1] -= 0.1
+    kmer = runs["kmer"][0]
+    assays = ["TF", "Histone", "TF", "Histone", "TF"]
+    made_up_run("a", kmer, base, assays, model="DanQ")
+    made_up_run("b", kmer, base + rise, assays, model="SuperQ")
+    superq.main("--compare a b --output c.md".split())
+    (head,) = [row for row in table_rows("c.md") if row[0] == "AUROC / AUPRC"]
+    assert head == ["AUROC / AUPRC", "against", "TF, 3 labels", "Histone, 2 labels"]
+    tf, histone = table_rows("c.md")[-1][2:]
+    mean = rise.mean(0)
+    expected = mean[[0, 2, 4]].mean(0)
+    assert numbers_in(tf) == pytest.approx(expected, abs=1e-4)
+    assert "tie" not in tf
+    assert numbers_in(histone) == pytest.approx(mean[[1, 3]].mean(0), abs=1e-4)
+    assert re.fullmatch(r"\S+ \(tie\) / -\S+", histone)
+    # A label that the test split cannot score has no difference.
+    nothing = superq.Scores(np.full((5, 2), np.nan), np.full((50, 5, 2), np.nan))
+    both = {"a": nothing, "b": nothing}
+    text = superq.differences_by_assay(both, np.array(assays), ["a"])
+    assert "| b | a | - | - |" in text
+    # Of one assay the first table says it all.
+    assert not superq.differences_by_assay(both, np.array(["TF"] * 5), ["a"])
 
 
 @pytest.mark.parametrize(("features", "second"), [("kmer", "b"), ("autoencoder", "c")])
