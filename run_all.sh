@@ -214,7 +214,10 @@ announce() {
             say "--speed: trains both networks at 3 batch sizes and 3 precisions -> $RUNS/speed-*/"
             return
             ;;
-        --study) say "--study: 18 runs of SuperQ, one change each, and one table -> $RUNS/" ;;
+        --study)
+            say "--study: 18 runs of SuperQ, one change each, and two tables -> $RUNS/:" \
+                "on ${LIMIT:-2000} test windows, and on all of them"
+            ;;
         --curve) say "--curve: every method on $SIZES windows, and one table -> $RUNS/" ;;
         --full) say "--full: every stage at DeepSEA's size, on SIMULATED windows -> $RUNS/" ;;
         *) say "the whole chain: DanQ, SuperQ, yardsticks, and one table -> $RUNS/" ;;
@@ -921,6 +924,14 @@ study() {
     done
     stage study-direct "${ours[@]}" --forest-projections 0
     side_by_side "comparison-study$tag"
+    # LIMIT takes test windows, too: the same scores once more, on all there are.
+    local run
+    scored=(--compare)
+    for run in "${compared[@]:1}"; do
+        score_all_windows "$run"
+    done
+    compared=("${scored[@]}")
+    side_by_side "comparison-study$tag-all"
     next_step
 }
 

@@ -5413,8 +5413,13 @@ def test_run_all_study_full_and_speed():
     assert len(stages()) == 18
     assert "--move 0" in stages()["study-not-moved-demo-limit2000-epochs3"]
     # All are compared with SuperQ as it is.
-    (table,) = calls("--compare")
-    assert "--compare runs/study-weight10-demo-limit2000-epochs3 " in table
+    table, on_all = calls("--compare")
+    first = "runs/study-weight10-demo-limit2000-epochs3"
+    assert f"--compare {first} " in table
+    # LIMIT takes test windows, too: a second table has all of them.
+    assert len(calls("--test-data")) == 18
+    assert f"--compare {first}/test-demo-data " in on_all
+    assert on_all.count("/test-demo-data ") == 18
     # The steps from 2018 to ours, and one more, begin at random; the others do not.
     at_random = [name for name, call in stages().items() if "--motif-start" not in call]
     assert len(at_random) == 6
