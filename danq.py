@@ -121,13 +121,19 @@ LSTM_UNITS = 320  # each way
 DENSE = 925
 BATCH = 100
 
-# --recipe: how DanQ is trained.
+# --recipe: how DanQ is trained. patience: epochs without a better validation loss;
+# move: by up to so many bases training windows are moved, at random.
 RECIPES = {
-    # The paper's: RMSprop at a constant rate; patience: epochs without a better
-    # validation loss.
-    "2016": {"optimizer": "rmsprop", "rate": 1e-3, "epochs": 60, "patience": 5},
-    # SuperQ's optimizer for the same network: Adam, its rate up and down again.
-    "ours": {"optimizer": "adam", "rate": 1e-3, "epochs": 5, "patience": 5},
+    # The paper's: RMSprop at a constant rate.
+    "2016": {
+        "optimizer": "rmsprop",
+        "rate": 1e-3,
+        "epochs": 60,
+        "patience": 5,
+        "move": 0,
+    },
+    # SuperQ's training for the same network: Adam, its rate up and down again.
+    "ours": {"optimizer": "adam", "rate": 1e-3, "epochs": 5, "patience": 5, "move": 8},
 }
 FIRST_SHARE = 0.025  # of the rate, at the first step
 LAST_SHARE = 0.02
@@ -743,7 +749,7 @@ def run_name(args):
         name += " from known motifs"
     if args.recipe == "ours":
         name += ", our recipe"
-    if args.move:
+    if args.move != RECIPES[args.recipe]["move"]:
         name += f", windows moved by {args.move}"
     return name
 
@@ -859,8 +865,8 @@ def match_labels(labels, trained):
 def parse_args(argv=None):
     # None stands for: as the recipe, or the network, has it.
     epochs = " or ".join(f"{recipe['epochs']}" for recipe in RECIPES.values())
-    parser, groups = shared_arguments(__doc__, "runs/danq", epochs, BATCH, move=0)
-    parser.set_defaults(move=0)
+    moves = " or ".join(f"{recipe['move']}" for recipe in RECIPES.values())
+    parser, groups = shared_arguments(__doc__, "runs/danq", epochs, BATCH, moves)
     # The network's sizes, by default the paper's.
     network = groups["network"].add_argument
     network(
@@ -891,7 +897,7 @@ def parse_args(argv=None):
         choices=RECIPES,
         default="2016",
         help="the paper's training, or that of SuperQ for the same network; they set "
-        "--epochs and --patience, too (%(default)s)",
+        "--epochs, --patience and --move, too (%(default)s)",
     )
     training(
         "--patience",
@@ -957,7 +963,7 @@ def complete(args):
     defaults = RECIPES[args.recipe] | {"filters": FILTERS, "lstm_units": LSTM_UNITS}
     if args.jaspar:
         defaults |= {"filters": JASPAR_FILTERS, "lstm_units": JASPAR_UNITS}
-    for name in ("filters", "lstm_units", "epochs", "patience"):
+    for name in ("filters", "lstm_units", "epochs", "patience", "move"):
         if getattr(args, name) is None:  # not given on the command line
             setattr(args, name, defaults[name])
 

@@ -1436,9 +1436,7 @@ def run_name(args):
         name += f", digits {args.digits}"
     if args.lstm_units == 0:
         name += ", no BLSTM"
-    if has_labels and not args.move:
-        name += ", windows not moved"
-    elif has_labels and args.move != MOVE:
+    if has_labels and args.move != MOVE:
         name += f", windows moved by {args.move}"
     if args.unlabelled:
         name += f", + {args.unlabelled_limit or 'all'} unlabelled"

@@ -733,7 +733,7 @@ def test_danq_trains_with_the_papers_optimizer_and_dropout():
 def test_our_recipe_trains_danq_with_adam_up_and_down_a_cosine():
     """1,000 sequences in batches of 100, 5 epochs: 50 steps, of which 2 warm up."""
     args = danq.parse_args(["--recipe", "ours", "--filters", "4", "--lstm-units", "0"])
-    assert (args.epochs, args.patience) == (5, 5)
+    assert (args.epochs, args.patience, args.move) == (5, 5, 8)
     optimizer = danq.compile_danq(args, 3, 1000).optimizer
     assert type(optimizer).__name__ == "Adam"
     assert optimizer.clipnorm == 1
@@ -743,8 +743,10 @@ def test_our_recipe_trains_danq_with_adam_up_and_down_a_cosine():
         assert rate_at(optimizer, step) == pytest.approx(rate, rel=1e-3), step
     paper = danq.parse_args([])
     assert (paper.epochs, paper.patience, paper.filters) == (60, 5, 320)
-    given = danq.parse_args("--recipe ours --epochs 9 --patience 2".split())
-    assert (given.epochs, given.patience) == (9, 2)
+    assert paper.move == 0
+    given = danq.parse_args("--recipe ours --epochs 9 --patience 2 --move 0".split())
+    assert (given.epochs, given.patience, given.move) == (9, 2, 0)
+    assert danq.run_name(given) == "DanQ, our recipe, windows moved by 0"
 
 
 def test_dropout_acts_in_training_alone():
