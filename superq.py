@@ -242,9 +242,10 @@ def write_digits(inputs, recipe):
 def base_4_numeral():
     """Weights (4, 4, 1) with which a convolution writes four bases into one number.
 
-    This is the main decision of the code. Training starts from these weights; it may
-    change them, but little in the loss asks for that. Let A, G, C, T be 0, 1, 2, 3;
-    then four bases are a number written in base 4, the first base counting least:
+    Here it is decided that all bases can be rebuilt. Training starts from these
+    weights; it may change them, but little in the loss asks for that. Let A, G, C, T be
+    0, 1, 2, 3; then four bases are a number written in base 4, the first base counting
+    least:
 
         GATT -> 1, 0, 3, 3 -> 1 * 1 + 0 * 4 + 3 * 16 + 3 * 64 = 241, of 0 to 255
 
