@@ -864,8 +864,9 @@ def match_labels(labels, trained):
 
 def parse_args(argv=None):
     # None stands for: as the recipe, or the network, has it.
-    epochs = " or ".join(f"{recipe['epochs']}" for recipe in RECIPES.values())
-    moves = " or ".join(f"{recipe['move']}" for recipe in RECIPES.values())
+    paper, ours = RECIPES.values()
+    epochs = f"{paper['epochs']}; --recipe ours: {ours['epochs']}"
+    moves = f"{paper['move']}; --recipe ours: {ours['move']}"
     parser, groups = shared_arguments(__doc__, "runs/danq", epochs, BATCH, moves)
     # The network's sizes, by default the paper's.
     network = groups["network"].add_argument
@@ -3577,6 +3578,7 @@ class Tally:
         self.file = file
         self.compared = 0  # variants whose REF was compared with the genome
         self.differing = 0  # of those
+        self.first_differing = None  # as chr1:1000
         self.reasons = collections.Counter()
         self.missing = collections.Counter()  # chromosomes
         columns = ("line", "chrom", "pos", "name", "ref", "alt", "reason")
@@ -3587,9 +3589,12 @@ class Tally:
         place = (variant.chrom, variant.pos, variant.name, variant.ref)
         print(variant.line, *place, alt, reason, sep="\t", file=self.file)
 
-    def compare(self, matches):
+    def compare(self, variant, matches):
         self.compared += 1
-        self.differing += not matches
+        if not matches:
+            if not self.differing:
+                self.first_differing = f"{variant.chrom}:{variant.pos}"
+            self.differing += 1
         # A genome's worth of variants shall not be scored in vain.
         if self.compared == CHECKED:
             self.refuse_other_assembly()
@@ -3616,8 +3621,8 @@ class Tally:
         if self.differing:
             print(
                 f"{self.differing:,} of {self.compared:,} reference alleles differ "
-                "from the genome (ref_match False): the VCF's was scored; another "
-                "assembly or strand?",
+                f"from the genome, the first at {self.first_differing} (ref_match "
+                "False): the VCF's was scored; another assembly or strand?",
                 file=to,
             )
         for reason, n in self.reasons.most_common():
@@ -3673,7 +3678,7 @@ def changes_of(variant, genome, key, tally):
         found.append(Change((*place, "+", matches, unknown), before, after))
     # Once for a line, however many alleles it has.
     if found:
-        tally.compare(matches)
+        tally.compare(variant, matches)
     return found
 
 

@@ -1485,7 +1485,7 @@ def parse_args(argv=None):
         dest="lstm_units",
         action="store_const",
         const=0,
-        help="as the paper's authors presented it",
+        help="no BLSTM, the same as --lstm-units 0",
     )
     network(
         "--ablation",
@@ -1523,7 +1523,8 @@ def parse_args(argv=None):
         "--head-epochs",
         type=number(int, 0),
         metavar="N",
-        help="first, of the layers behind the filters alone (with --motif-start "
+        help="epochs in which the layers behind the filters learn alone, before all "
+        "others (with --motif-start "
         f"{HEAD_EPOCHS}, else 0)",
     )
 
@@ -1539,7 +1540,7 @@ def parse_args(argv=None):
         metavar="FILE.meme",
         help="known motifs for --features motifs and chosen",
     )
-    forest("--forest-trees", type=positive, default=TREES, help="%(default)s")
+    forest("--forest-trees", type=positive, default=TREES, help="trees (%(default)s)")
     forest(
         "--forest-leaf",
         type=positive,
@@ -2150,7 +2151,7 @@ def comparison_table(groups):
     head = ["model"]
     for measure in ("AUROC", "AUPRC", "F1"):
         head.append(f"{measure} ({' '.join(assays)})")
-    head += ["training", f"of {base['model']}'s", "best epoch", "bases rebuilt"]
+    head += ["training", "times the first row's", "best epoch", "bases rebuilt"]
     rows = [head]
     for name, runs in groups.items():
         rows.append(comparison_row(name, runs, assays, unit))
@@ -2204,7 +2205,8 @@ def comparison_row(name, runs, assays, unit):
     seconds = mean_of(runs, "training_seconds")
     row.append(in_brackets(f"{seconds:,.0f} s", stages))
     row.append(f"{seconds / unit:.3f}")
-    row.append(f"{runs[0]['training']['best_epoch']}")
+    # Yardsticks have no epochs.
+    row.append(f"{runs[0]['training']['best_epoch'] or '-'}")
 
     rebuilt = []
     for run in runs:
