@@ -2799,6 +2799,15 @@ def test_labels_that_match_nothing_give_one_line(runs, capsys, pattern, says):
     check_one_line(capsys, says, annotate, runs, "--labels", pattern)
 
 
+def test_of_reference_alleles_that_differ_the_first_is_named(capsys):
+    tally = danq.Tally("in.vcf", "genome.fa", io.StringIO())
+    for pos, matches in ((5, True), (60, False), (700, False)):
+        tally.compare(argparse.Namespace(chrom="chr1", pos=pos), matches)
+    tally.report(3, "effects.tsv", "skipped.tsv")
+    says = "2 of 3 reference alleles differ from the genome, the first at chr1:60 "
+    assert says in capsys.readouterr().out
+
+
 def test_rows_of_a_vcf_are_reported_or_skipped_with_a_reason(runs, capsys):
     """Reference bases that differ, unknown ones, several alleles, no letters."""
     letters = random_dna(3000, 1).replace("A", "a")
