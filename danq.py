@@ -22,7 +22,7 @@
 
 Mean test scores: the paper, DeepSEA's 919 labels: AUROC .938, AUPRC .371; 6 hours an
 epoch on a GPU of 2015. 32,247 windows of real DNA at random, 177 labels, --recipe ours
---motif-start: .838, .250; two hours on one core.
+--motif-start: .838, .250; under two hours on one core.
 
 --out-dir gets history.csv (a row an epoch), model.keras, metrics.csv (a row a label),
 summary.json; packed/ beside it the data as bits. After a kill the same command goes on
@@ -81,7 +81,7 @@ from sklearn.metrics import (
 from sklearn.utils import gen_batches
 
 # Keras would take settings from ~/.keras/keras.json, which another project may have
-# left: in no folder there is none.
+# left. /dev/null is no folder: there it finds none.
 os.environ["KERAS_HOME"] = os.devnull
 # TensorFlow's start-up messages would bury an error: they go nowhere.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -103,7 +103,7 @@ except (ImportError, ValueError) as error:
     sys.exit(2)
 finally:
     os.dup2(stderr, 2)
-# Nor that it compiles a network anew for a batch of another size.
+# TensorFlow warns where it compiles a network anew for a batch of another size.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 # ---- settings
@@ -132,7 +132,8 @@ RECIPES = {
         "patience": 5,
         "move": 0,
     },
-    # SuperQ's training for the same network: Adam, its rate up and down again.
+    # SuperQ's optimizer, at a lower rate, and its moved windows: Adam, its rate up and
+    # down again. All epochs run; the best one is kept.
     "ours": {"optimizer": "adam", "rate": 1e-3, "epochs": 5, "patience": 5, "move": 8},
 }
 FIRST_SHARE = 0.025  # of the rate, at the first step
@@ -173,7 +174,7 @@ PUBLISHED = {
 def trunk(x, filters, lstm_units, conv_activation, dtype=None, width=WIDTH, pool=POOL):
     """DanQ's trunk, also that of the 2018 SuperQ: (B, 1000, 4) -> (B, features).
 
-    With lstm_units 0 there is no BLSTM.
+    B is the number of sequences in a batch. With lstm_units 0 there is no BLSTM.
     """
     # Each filter is a motif of 26 bases; it answers at 1000 - 26 + 1 places.
     scan = layers.Conv1D(
@@ -315,7 +316,7 @@ def fit(model, train, valid, args, patience, chance="", prepare=None):
     callbacks = training_callbacks(args, checkpoint)
 
     with checkpoint.named_when_stopped():
-        # Its time counts as the first epoch's.
+        # The time of prepare() counts as the first epoch's.
         if prepare and not checkpoint.values:
             with one_device():
                 prepare()
@@ -406,7 +407,8 @@ def history_row(history, checkpoint, logs, model):
     """The row of an epoch that has just ended.
 
     An epoch whose last step broke the weights has diverged, too, though the mean of its
-    losses may be finite.
+    losses may be finite. Without validation this is looked for here; with it val_loss
+    shows it.
     """
     if "val_loss" not in logs and not has_finite_weights(model):
         logs["loss"] = math.nan

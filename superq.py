@@ -89,8 +89,8 @@ KNOWN_FILTERS = 256
 FREE_FILTERS = 32
 KNOWN_WIDTH = 20
 KNOWN_SHARE = 0.002  # before training each answers at its best places, 2 of 1,000
-HEAD_EPOCHS = 12  # first, while these filters stay as they are: see teach_head
-HEAD_WINDOWS = 50_000  # that it takes at most: what was found in them is in memory
+HEAD_EPOCHS = 12  # first, of the layers behind filters and BLSTM alone: teach_head
+HEAD_WINDOWS = 50_000  # for these at most: memory holds what was found in them
 
 # Pairs (k, central bases): k-mers of so many bases are counted.
 INPUT_KMERS = ((3, 1000), (3, 600), (4, 300))  # what the pooled features see, too
@@ -106,20 +106,21 @@ LAST_RATE = 8e-5
 PAPER_RATE = 0.015  # Nadam's in 2018, where Keras advised .002: it diverges
 LABEL_WEIGHT = 10.0  # of the labels in the autoencoder's loss
 EPOCHS = 6
-# Where the head has learned first: a lower rate, or, of many windows, fewer epochs.
+# After the epochs of the head: HEADED_RATE in place of TOP_RATE; of MANY_WINDOWS or
+# more TOP_RATE, but HEADED_EPOCHS in place of EPOCHS.
 HEADED_RATE = 2e-3
 MANY_WINDOWS = 20_000
 HEADED_EPOCHS = 3
 BATCH = 50
 PATIENCE = 3
-MOVE = 8  # bases: by so many windows are moved, in training (danq.Batches) and after
+MOVE = 8  # bases, even: windows are moved by up to 8 in training, by 8 after it
 
 TREES = 200
-LEAF = 30  # windows that a leaf stands for at least
+LEAF = 30  # rows that a leaf stands for at least, of those that a GROUP grows on
 MOTIFS_LEAF = 15  # with --features motifs: so chosen on validation
 SAMPLES = 50_000  # windows that a GROUP of trees grows on at most
 PROJECTIONS = 8  # random sums of labels that trees grow on
-SHARE = 0.25  # of the rows, for each tree
+SHARE = 0.25  # of a GROUP's rows, drawn with replacement for each tree
 GROUP = 100  # trees
 
 # What the paper's training printed, epoch by epoch; its Figs. 2 and 3.
@@ -326,7 +327,7 @@ def scan_middle(inputs, filters, lstm_units, dtype, width):
     Returns the mean and the best answer of each filter in each step, a pair of
     (2 B, 27, filters), and what a BLSTM makes of the best, (2 B, 27, 2 units) or None.
     """
-    middle = central(inputs, middle_of(width))  # (B, 420, 4)
+    middle = central(inputs, middle_of(width))  # (B, 420, 4); 424 with --motif-start
     # Read backwards along both axes, A, G, C, T gives the reverse complement. The other
     # strands are more rows of the batch: the same filters scan them.
     other = ops.flip(middle, (1, 2))
@@ -384,8 +385,8 @@ def build_paper(
 ):
     """The 2018 autoencoder: DanQ's trunk, a dense code, a dense decoder.
 
-    27,679,060 parameters. Also those of --ablation 1 and 2, whose recipes change how it
-    answers and is trained.
+    27,679,060 parameters. Also the network of --ablation 1 and 2, whose recipes change
+    its last layer and its training alone.
     """
     inputs = keras.Input((LENGTH, 4))
     # The 2018 script has no rectifier on the convolution.
@@ -854,6 +855,7 @@ def fit_forest(
 
     Z : (N, width), used from column `first` on;  Y : (N, K) 0/1; arrays or HDF5
     samples : rows drawn for each GROUP of trees, so that memory does not grow with N
+    leaf : rows in a leaf at least, if a tree grew on all rows drawn
     projections : random sums of labels that stand for them as trees grow (Joly et al.
         2014); 0 for the labels themselves. With them a tree grows on SHARE of the rows,
         and its leaf needs that share of `leaf`: a quarter of 30, rounded, is 8
@@ -897,7 +899,7 @@ def grow(X, T, n_trees, leaf, share, seed):
     """scikit-learn's forest on targets T (n, outputs).
 
     Regression, as the variance p (1 - p) of a 0/1 label is half of its Gini impurity:
-    the splits are a classifier's, at an eighth of the time.
+    the splits are a classifier's. Random sums of labels nearly keep that variance.
     """
     forest = RandomForestRegressor(
         n_trees,
@@ -1046,7 +1048,8 @@ def load_forest(path):
 def fit_network(args, Z, Y):
     """Train a dense network, features (n, width) -> probabilities (n, K).
 
-    As large as what SuperQ makes of its features, and trained at the same rates.
+    As large as what SuperQ makes of its features; the rates are those of SuperQ from
+    random filters.
     Z : (N, width);  Y : (N, K) 0/1; arrays or HDF5
     """
     keras.utils.set_random_seed(args.seed)
