@@ -907,7 +907,8 @@ study() {
     # Then one change a run of what SuperQ is.
     if [[ $motifs ]]; then
         stage study-random "${random[@]}"
-        stage study-no-head "${ours[@]}" --head-epochs 0
+        # At the rate of few windows with a head start: without one it would be .004.
+        stage study-no-head "${ours[@]}" --head-epochs 0 --top-rate 0.002
     fi
     for weight in 0 1 100; do
         stage study-weight$weight "${ours[@]}" --label-weight $weight
