@@ -866,7 +866,8 @@ def match_labels(labels, trained):
 
 def parse_args(argv=None):
     # None stands for: as the recipe, or the network, has it.
-    paper, ours = RECIPES.values()
+    paper = RECIPES["2016"]
+    ours = RECIPES["ours"]
     epochs = f"{paper['epochs']}; --recipe ours: {ours['epochs']}"
     moves = f"{paper['move']}; --recipe ours: {ours['move']}"
     parser, groups = shared_arguments(__doc__, "runs/danq", epochs, BATCH, moves)
@@ -905,7 +906,7 @@ def parse_args(argv=None):
     training(
         "--patience",
         type=positive,
-        help=f"epochs without a better validation loss ({RECIPES['2016']['patience']})",
+        help=f"epochs without a better validation loss ({paper['patience']})",
     )
     data = groups["data"].add_argument
     # Data that are made in place of a training.

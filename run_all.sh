@@ -926,11 +926,8 @@ study() {
     stage study-direct "${ours[@]}" --forest-projections 0
     side_by_side "comparison-study$tag"
     # LIMIT takes test windows, too: the same scores once more, on all there are.
-    local run
     scored=(--compare)
-    for run in "${compared[@]:1}"; do
-        score_all_windows "$run"
-    done
+    score_compared
     compared=("${scored[@]}")
     side_by_side "comparison-study$tag-all"
     next_step
@@ -957,7 +954,7 @@ curve() {
 
 # Every method on one number of training windows, each scored on the whole test split.
 point_of_curve() {
-    local seed run
+    local seed
     for seed in $SEEDS; do
         superq_runs "$seed" "-seed$seed" "$@"
     done
@@ -969,6 +966,12 @@ point_of_curve() {
     for seed in $DANQ_SEEDS; do
         danq_runs "$seed" "-seed$seed" "$@"
     done
+    score_compared
+}
+
+# Scores every run of `compared` on the whole test split; `scored` gets their folders.
+score_compared() {
+    local run
     for run in "${compared[@]:1}"; do
         score_all_windows "$run"
     done

@@ -106,8 +106,8 @@ LAST_RATE = 8e-5
 PAPER_RATE = 0.015  # Nadam's in 2018, where Keras advised .002: it diverges
 LABEL_WEIGHT = 10.0  # of the labels in the autoencoder's loss
 EPOCHS = 6
-# After the epochs of the head: HEADED_RATE in place of TOP_RATE; of MANY_WINDOWS or
-# more TOP_RATE, but HEADED_EPOCHS in place of EPOCHS.
+# After the head's own epochs, below MANY_WINDOWS: EPOCHS, up to HEADED_RATE. From there
+# on: HEADED_EPOCHS, up to TOP_RATE.
 HEADED_RATE = 2e-3
 MANY_WINDOWS = 20_000
 HEADED_EPOCHS = 3
@@ -1527,8 +1527,7 @@ def parse_args(argv=None):
         type=number(int, 0),
         metavar="N",
         help="epochs in which the layers behind the filters learn alone, before all "
-        "others (with --motif-start "
-        f"{HEAD_EPOCHS}, else 0)",
+        f"layers do (with --motif-start {HEAD_EPOCHS}, else 0)",
     )
 
     forest = groups["forest"].add_argument

@@ -4142,7 +4142,7 @@ def test_filters_that_start_as_motifs_answer_in_the_share_of_places_asked_for():
 
 
 def test_motifs_that_tell_nothing_more_start_no_filter(capsys):
-    """Two motifs, one of them twice: the third filter stays random, and is said to."""
+    """Two motifs, one of them twice: the third filter stays random; a line says so."""
     one, two = 0.9 * random_words(2) + 0.025
     motifs = {"one": one, "two": two, "one again": one}
     split = split_of(*random_data(60))
