@@ -35,6 +35,7 @@ import collections
 import contextlib
 import csv
 import dataclasses
+import difflib
 import errno
 import functools
 import gzip
@@ -1098,14 +1099,14 @@ def shared_arguments(doc, out_dir, epochs, batch_size, move):
     after(
         "--output",
         metavar="FILE",
-        help="where --predict, --variants, --mutate, --compare, --curve write; a table "
-        "whose name ends in .h5 is HDF5, float16",
+        help="where --predict, --variants, --mutate write (and superq.py's --compare, "
+        "--curve); a table whose name ends in .h5 is HDF5, float16",
     )
     # Figures are vector graphics, too: .svg beside each .png.
     after(
         "--plot",
         metavar="FILE.png",
-        help="draw the first record: --predict's ten highest labels along it, or the "
+        help="draw the first record: --predict's highest labels along it, or the "
         "three that --mutate changes most",
     )
     after(
@@ -3000,7 +3001,9 @@ def annotate(args, score, strand_blind=False):
     # And so would a message.
     print(f"{done:,} bins -> {output}", file=messages(output))
     if args.plot:
-        draw_tracks(first, names, is_simulated(out_dir), args.plot)
+        # Of a factor in many cells one panel, unless labels were asked for.
+        factors = names if args.labels else [factor_of(name) for name in names]
+        draw_tracks(first, names, factors, is_simulated(out_dir), args.plot)
 
 
 def run_files(out_dir):
@@ -3043,9 +3046,12 @@ def choose_labels(out_dir, pattern=None):
             f"--labels {pattern} is no regular expression: {error}"
         ) from error
     if not columns:
+        # Names like TF|CTCF|A549, and their parts.
+        words = names + [part for name in names for part in name.split("|")]
+        alike = difflib.get_close_matches(pattern, words, 3) or names
         raise BadInput(
-            f"--labels {pattern} matches none of the run's {len(names)} labels "
-            f"({shortened(names)})"
+            f"--labels {pattern} matches none of the run's {len(names)} labels, such "
+            f"as {shortened(alike, 3)} (all are in {Path(out_dir) / 'metrics.csv'})"
         )
     return [names[i] for i in columns], np.array(columns)
 
@@ -3095,15 +3101,18 @@ class FirstRecord:
             self.scores.append(scores)
 
 
-def draw_tracks(first, names, simulated, path):
-    """The ten highest labels along a FirstRecord."""
+def draw_tracks(first, names, factors, simulated, path):
+    """The ten highest labels along a FirstRecord, one of each factor."""
     P = np.array(first.scores)  # (bins, K)
     middles = (np.array(first.starts) + first.ends) / 2
     # Where each bar begins, and the last one ends. Bins lie side by side; the last, at
     # the record's end, may cover a part of the one before, and is drawn over it.
     edges = [*first.starts, first.ends[-1]]
-    # Of each label its best bin; of the labels the ten best.
-    highest = np.argsort(-P.max(0))[:10]
+    # Of each label its best bin, of each factor its best label; of these the ten best.
+    best_of = {}
+    for label in np.argsort(-P.max(0)):
+        best_of.setdefault(factors[label], label)
+    highest = list(best_of.values())[:10]
     size = (12, 1 + 0.6 * len(highest))
     figure, axes = subplots(len(highest), figsize=size, sharex=True, squeeze=False)
     # One narrow panel a label, all on one scale.
@@ -3410,8 +3419,8 @@ class Change:
 def write_variant_effects(args, score, strand_blind=False):
     """Write what the variants of a VCF change, a row for each alternative allele.
 
-    -> --output, a TSV or HDF5 table, and OUTPUT.skipped.tsv: alleles without a row, and
-    why.
+    -> --output, a TSV or HDF5 table, and OUTPUT.skipped.tsv: alleles without a row, if
+    any, and why.
     score : packed (n, 500) -> (n, K); both strands are scored and averaged
     strand_blind : it answers the same for both: one is enough
     """
@@ -3446,6 +3455,8 @@ def write_variant_effects(args, score, strand_blind=False):
         tally.refuse_other_assembly()
     bar.update(done, finalize=True)
     tally.report(done, output, skipped)
+    if not tally.reasons:
+        Path(skipped).unlink()  # it holds a header alone
 
 
 def effect_keys(effect, top=None):

@@ -697,7 +697,10 @@ stage() {
     case $code in
         0) results=$((results + 1)) ;;
         # A fault of one run does not stop the others: the table names it.
-        2) failed+=" $RUNS/$name" ;;
+        2)
+            failed+=" $RUNS/$name"
+            mkdir -p "$RUNS/$name"
+            ;;
         *) exit "$code" ;;
     esac
 }

@@ -2014,6 +2014,8 @@ def compare(folders, output):
     # One run that failed shall not hide what the others found.
     missing = []
     for folder in folders:
+        if not Path(folder).is_dir():
+            raise BadInput(f"--compare: {folder} is no folder of a run")
         if not (Path(folder) / "summary.json").is_file():
             missing.append(str(folder))
     if len(missing) == len(folders):
@@ -2620,6 +2622,8 @@ def draw_comparison(groups, scores):
     axes[0].set(yticks=range(len(models)), yticklabels=models)
     axes[0].set(ylim=(-0.5, len(models) - 0.5))
     axes[2].set_xscale("log")
+    # Within a decade, too, more than one number: 200, 500, 1000.
+    axes[2].xaxis.get_major_locator().set_params(subs=(1, 2, 5))
     axes[2].xaxis.set_major_formatter("{x:g}")
     axes[2].xaxis.set_minor_formatter("")  # they overlap
     return figure

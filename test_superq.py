@@ -2277,6 +2277,7 @@ def test_labels_of_foreign_data_may_stand_in_another_order(learned, name):
         ("danq", "--data-dir . --out-dir train.mat/x", "train.mat"),
         ("danq", "--predict x.fa", "no finished run"),
         ("superq", "--compare .", "no finished run"),
+        ("superq", "--compare . nowhere", "nowhere is no folder of a run"),
         ("superq", "--reuse-encodings", "encodings.h5 is missing"),
         ("superq", "--data-dir . --motif-start x.meme", "x.meme is missing: bash"),
         ("superq", "--label-weight nan", "--label-weight: must be"),
@@ -2790,13 +2791,45 @@ def test_bars_of_a_picture_are_as_wide_as_their_bins(runs, monkeypatch):
     np.testing.assert_allclose(bars.values, P[:, highest], rtol=1e-4)
 
 
+def test_a_picture_shows_each_factor_once_or_all_labels_that_were_asked_for(
+    runs, monkeypatch
+):
+    # SIMULATED|0, |1, |2 are one factor, and so on.
+    monkeypatch.setattr(danq, "factor_of", lambda name: int(name[-1]) // 3)
+    figures = captured_figures(monkeypatch)
+    write_fasta()
+    annotate(runs, "--plot", "p.png")
+    annotate(runs, "--plot", "q.png", "--labels", ".")
+    head, rows = read_predictions("predictions.tsv")
+    P = np.array([row[N_PLACE:] for row in rows if row[0] == rows[0][0]], float)
+    ranked = [head[N_PLACE + k] for k in np.argsort(-P.max(0))]
+    shown = {
+        name: [axis.get_ylabel() for axis in figure.axes]
+        for name, figure in figures.items()
+    }
+    assert shown["q.png"] == ranked
+    factors = [danq.factor_of(name) for name in ranked]
+    firsts = [factors.index(factor) for factor in dict.fromkeys(factors)]
+    assert len(firsts) == 3
+    assert shown["p.png"] == [ranked[i] for i in firsts]
+
+
 @pytest.mark.parametrize(
     ("pattern", "says"),
-    [("(", "is no regular expression"), ("NOSUCH", "none of the run's 9 labels")],
+    [
+        ("(", "is no regular expression"),
+        ("NOSUCH", "none of the run's 9 labels, such as "),
+    ],
 )
 def test_labels_that_match_nothing_give_one_line(runs, capsys, pattern, says):
     write_fasta()
     check_one_line(capsys, says, annotate, runs, "--labels", pattern)
+
+
+def test_a_misspelt_label_is_answered_with_names_like_it(runs, capsys):
+    write_fasta()
+    says = "labels, such as SIMULATED|3"
+    check_one_line(capsys, says, annotate, runs, "--labels", "SIMULATID.3")
 
 
 def test_of_reference_alleles_that_differ_the_first_is_named(capsys):
@@ -2894,6 +2927,8 @@ def test_a_vcf_of_another_assembly_is_refused(runs, capsys, monkeypatch, n):
     if n == 4:
         write_effects(runs)
         assert len(read_predictions("effects.tsv")[1]) == 2 * n - 2
+        # Nothing was left out: no file that says so.
+        assert not Path("effects.tsv.skipped.tsv").exists()
 
 
 HEADER = "#CHROM\tPOS\tID\tREF\tALT\n"
