@@ -140,10 +140,9 @@ RECIPES = {
 FIRST_SHARE = 0.025  # of the rate, at the first step
 LAST_SHARE = 0.02
 
-# With --motif-start: filters that start as known motifs, their log-odds times a scale;
-# they answer in 1 of 100 places.
+# With --motif-start: filters that start as known motifs; they answer in 1 of 100 places.
 KNOWN_FILTERS = 256
-KNOWN_SCALE = 0.25
+KNOWN_SCALE = 0.25  # of log-odds, as nothing behind these filters scales their answers
 KNOWN_SHARE = 0.01
 MOTIF_SPAN = 300  # central bases that known motifs are looked for in
 
@@ -155,8 +154,8 @@ JASPAR_UNITS = 512
 
 STRETCHES = 50  # of the test windows; each is left out once
 MEASURES = ("auroc", "auprc", "f1", "recall_at_10fdr")
-# Test means over 918 labels of the DeepSEA bundle: all, DNase, TF, histone.
-# From Quang & Xie 2016.
+# Test means over the DeepSEA bundle's labels: all, DNase, TF, histone. Of its 919 one
+# (BRF1 in K562) has no positive test window. From Quang & Xie 2016.
 PUBLISHED = {
     "DeepSEA (2015)": {
         "auroc": (0.9326, 0.9155, 0.9478, 0.8522),
@@ -370,7 +369,11 @@ def training_summary(history):
 
 
 def train_epoch(model, train, valid, args, checkpoint, callbacks):
-    """One epoch, or what a kill left of it; its losses and accuracies."""
+    """One epoch, or what a kill left of it; its losses and accuracies.
+
+    fit() is called for one epoch at a time: so each begins with the batches, in the
+    order, that its number alone decides, wherever a run goes on.
+    """
     epoch = len(checkpoint.history)
     batches = Batches(
         train, args.batch_size, args.seed, epoch, checkpoint.step, args.move

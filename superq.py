@@ -12,7 +12,8 @@
     python superq.py --paper                 the 2018 network and recipe, which
                                              diverges -> runs/superq-paper/
     python superq.py --ablation 3            after three of the five steps that lead
-                                             from the 2018 autoencoder to ours (RECIPES)
+                                             from the 2018 autoencoder to ours
+                                             (ABLATIONS)
     python superq.py --motif-start jaspar.meme
                                              filters start as known motifs
     python superq.py --features kmer         a yardstick: k-mer counts into the same
@@ -155,24 +156,24 @@ class Recipe:
     encodings: str = "float32"  # as they are kept: the paper's have no scale
 
 
-# --ablation N takes RECIPES[N]: each is the one before and one step more.
-RECIPES = [Recipe()]
+# --ablation N takes ABLATIONS[N]: each is the one before and one step more.
+ABLATIONS = [Recipe()]
 # 1: a softmax over each base's four numbers; unknown bases are left out.
-RECIPES += [replace(RECIPES[-1], loss="cross-entropy")]
+ABLATIONS += [replace(ABLATIONS[-1], loss="cross-entropy")]
 # 2: a rate that warms up and goes down again, clipped gradients, the best epoch. What
 # is learned so stays within a few units: float16, half of the bits, is enough.
-RECIPES += [
-    replace(RECIPES[-1], optimizer="adam", keep="best epoch", encodings="float16")
+ABLATIONS += [
+    replace(ABLATIONS[-1], optimizer="adam", keep="best epoch", encodings="float16")
 ]
 # 3: no trunk, nothing dense: two numbers for every four bases, and one small decoder
 # that turns each such pair into its four bases.
-RECIPES += [replace(RECIPES[-1], code="local")]
+ABLATIONS += [replace(ABLATIONS[-1], code="local")]
 # 4: sines of doubling frequency before the decoder.
-RECIPES += [replace(RECIPES[-1], sines=True)]
+ABLATIONS += [replace(ABLATIONS[-1], sines=True)]
 # 5: one number for every four bases, a numeral; the other half learn what DNA does.
-RECIPES += [replace(RECIPES[-1], digits="base-4", pooled=True)]
-PAPER = RECIPES[0]
-OURS = RECIPES[-1]
+ABLATIONS += [replace(ABLATIONS[-1], digits="base-4", pooled=True)]
+PAPER = ABLATIONS[0]
+OURS = ABLATIONS[-1]
 
 
 # ---- the autoencoder
@@ -324,8 +325,9 @@ def pooled_features(inputs, filters, lstm_units, dtype, width=WIDTH):
 def scan_middle(inputs, filters, lstm_units, dtype, width):
     """Scan the middle of both strands for motifs.
 
-    Returns the mean and the best answer of each filter in each step, a pair of
-    (2 B, 27, filters), and what a BLSTM makes of the best, (2 B, 27, 2 units) or None.
+    A filter answers at each place; 15 places are a step. Returns the mean and the best
+    answer of each filter in each step, a pair of (2 B, 27, filters), and what a BLSTM
+    makes of the best, (2 B, 27, 2 units) or None.
     """
     middle = central(inputs, middle_of(width))  # (B, 420, 4); 424 with --motif-start
     # Read backwards along both axes, A, G, C, T gives the reverse complement. The other
@@ -355,7 +357,7 @@ def summaries(scan, grammar, steps):
     site = ops.max(central(best, steps), 1)
     summary = [
         # How much of each motif there is, both strands added; the logarithm, as one
-        # site says more than the tenth.
+        # site says more than the tenth. A mean over so many places is small: times 100.
         ops.log(1 + 100 * ops.sum(by_strand(amount), 0)),
         # Its best site on either strand.
         ops.max(by_strand(site), 0),
@@ -422,7 +424,7 @@ def build(args, n_labels=0):
 
 def recipe_of(args):
     """The recipe that the arguments ask for."""
-    recipe = RECIPES[args.ablation]
+    recipe = ABLATIONS[args.ablation]
     if args.digits:  # else the recipe's own
         recipe = replace(recipe, digits=args.digits)
     return recipe
@@ -1417,7 +1419,7 @@ def run_name(args):
     """What tables and figures call a run: "SuperQ", and what differs from it."""
     name = FEATURES[args.features]
     # Whether filters could start as motifs, and labels take part, at all.
-    has_labels = args.features == "autoencoder" and RECIPES[args.ablation].pooled
+    has_labels = args.features == "autoencoder" and ABLATIONS[args.ablation].pooled
     if args.motif_start:
         name += " from known motifs"
     elif has_labels:
@@ -1425,7 +1427,7 @@ def run_name(args):
     # What differs from the usual, in the order in which it matters.
     if args.paper:
         name += " (paper)"
-    elif args.ablation < len(RECIPES) - 1:
+    elif args.ablation < len(ABLATIONS) - 1:
         name += f", ablation {args.ablation}"
     if has_labels and args.label_weight == 0:
         name += ", no labels"
@@ -1493,9 +1495,9 @@ def parse_args(argv=None):
     network(
         "--ablation",
         type=int,
-        choices=range(len(RECIPES)),
+        choices=range(len(ABLATIONS)),
         metavar="N",
-        default=len(RECIPES) - 1,
+        default=len(ABLATIONS) - 1,
         help="take the first N steps from the 2018 autoencoder to ours (%(default)s)",
     )
 
@@ -1588,7 +1590,7 @@ def parse_args(argv=None):
         parser.set_defaults(forest_leaf=MOTIFS_LEAF)
         args = parser.parse_args(argv)
     if args.paper:
-        if args.ablation < len(RECIPES) - 1:
+        if args.ablation < len(ABLATIONS) - 1:
             raise BadInput("--paper takes none of the steps: not with --ablation")
         # Its own defaults; what was given on the command line stays.
         parser.set_defaults(
@@ -1603,14 +1605,14 @@ def parse_args(argv=None):
 def complete(args):
     """Defaults that depend on other arguments; BadInput where these contradict."""
     learns = args.features == "autoencoder"
-    has_labels = learns and RECIPES[args.ablation].pooled
+    has_labels = learns and ABLATIONS[args.ablation].pooled
     of_training = (args.paper, args.label_weight, args.unlabelled, args.top_rate)
     if not learns and any(of_training):
         raise BadInput(
             "--features is for yardsticks, which are not trained: "
             "not with --paper, --label-weight, --unlabelled, --top-rate"
         )
-    if args.top_rate and RECIPES[args.ablation].optimizer == "nadam":
+    if args.top_rate and ABLATIONS[args.ablation].optimizer == "nadam":
         raise BadInput("--top-rate is of our training: not with --paper, --ablation 1")
     if args.label_weight and not has_labels:
         raise BadInput(
