@@ -140,7 +140,7 @@ RECIPES = {
 FIRST_SHARE = 0.025  # of the rate, at the first step
 LAST_SHARE = 0.02
 
-# With --motif-start: filters that start as known motifs; they answer in 1 of 100 places.
+# With --motif-start: filters that start as known motifs, and answer in 1 place of 100.
 KNOWN_FILTERS = 256
 KNOWN_SCALE = 0.25  # of log-odds, as nothing behind these filters scales their answers
 KNOWN_SHARE = 0.01
