@@ -1103,7 +1103,9 @@ def shared_arguments(doc, out_dir, epochs, batch_size, move):
         "--output",
         metavar="FILE",
         help="where --predict, --variants, --mutate write (and superq.py's --compare, "
-        "--curve); a table whose name ends in .h5 is HDF5, float16",
+        "--curve); default: predictions.tsv, effects.tsv, mutations.tsv here, "
+        "comparison.md and curve.md beside the runs; a table whose name ends in .h5 is "
+        "HDF5, float16",
     )
     # Figures are vector graphics, too: .svg beside each .png.
     after(
@@ -1115,7 +1117,8 @@ def shared_arguments(doc, out_dir, epochs, batch_size, move):
     after(
         "--labels",
         metavar="REGEX",
-        help="of --predict, --variants, --mutate: only labels whose name matches",
+        help="of --predict, --variants, --mutate: only labels whose name (as in "
+        "metrics.csv) is this or matches it: . is any character, | means or",
     )
     after(
         "--top",
@@ -3002,7 +3005,10 @@ def annotate(args, score, strand_blind=False):
             raise BadInput(f"{fasta} holds no sequence")
     bar.update(done, finalize=True)
     # And so would a message.
-    print(f"{done:,} bins -> {output}", file=messages(output))
+    print(
+        f"{done:,} bins, {len(names)} labels -> {output}",
+        file=messages(output),
+    )
     if args.plot:
         # Of a factor in many cells one panel, unless labels were asked for.
         factors = names if args.labels else [factor_of(name) for name in names]
@@ -3041,6 +3047,9 @@ def choose_labels(out_dir, pattern=None):
     names = [row["name"] for row in read_metrics(out_dir)]
     if pattern is None:
         return names, np.arange(len(names))
+    # A whole name is itself: as an expression TF|CTCF is "TF or CTCF".
+    if pattern in names:
+        return [pattern], np.array([names.index(pattern)])
     try:
         # Anywhere in a name: CTCF finds GM12878|CTCF, too.
         columns = [i for i, name in enumerate(names) if re.search(pattern, name)]
@@ -3457,7 +3466,7 @@ def write_variant_effects(args, score, strand_blind=False):
         # A table of another assembly shall not get its name.
         tally.refuse_other_assembly()
     bar.update(done, finalize=True)
-    tally.report(done, output, skipped)
+    tally.report(done, len(names), output, skipped)
     if not tally.reasons:
         Path(skipped).unlink()  # it holds a header alone
 
@@ -3630,11 +3639,11 @@ class Tally:
                 f"record of {self.genome}: another assembly?"
             )
 
-    def report(self, done, output, skipped):
+    def report(self, done, n_labels, output, skipped):
         to = messages(output)
         if not done and not self.reasons:
             print(f"{self.vcf} holds no variant", file=to)
-        print(f"{done:,} alleles -> {output}", file=to)
+        print(f"{done:,} alleles, {n_labels} labels -> {output}", file=to)
         if self.differing:
             print(
                 f"{self.differing:,} of {self.compared:,} reference alleles differ "
@@ -3897,7 +3906,7 @@ def write_mutation_effects(args, score, strand_blind=False):
             raise BadInput(f"{args.mutate} holds no A, C, G or T to change")
     bar.update(done, finalize=True)
     to = messages(output)
-    print(f"{done:,} changes -> {output}", file=to)
+    print(f"{done:,} changes, {len(names)} labels -> {output}", file=to)
     for name, n in unknown.items():
         print(f"left out: {n:,} letters of {name}: not A, C, G or T", file=to)
     if args.plot:

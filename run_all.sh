@@ -33,7 +33,7 @@
 #
 # Disk of the full run: download and .mat files 10 GB, packed 3, encodings 40, forests 8, room to
 # write the largest twice 10; .venv takes 2 more, with CUDA 6.
-#
+
 # Nothing here needs more than bash 3.2 and POSIX tools, which is what a Mac has. There, and with
 # set -u, an empty array is an error: every array below begins with something.
 set -euo pipefail
@@ -117,12 +117,17 @@ check_settings() {
     local sizes='^([1-9][0-9]* )*([1-9][0-9]*|all)$'
     local modes="--demo, --real, --deepsea, --curve, --study, --full, --speed, --setup or --test"
     case $what in
+        --help | -h)
+            # What stands above, up to the first line that is no comment.
+            awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"
+            exit 0
+            ;;
         '' | --demo | --real | --deepsea | --curve | --study | --full | --speed) ;;
         --setup | --test) ;;
-        *) die "takes nothing, $modes, not: $*" ;;
+        *) die "takes one word or none: $modes, not: $*" ;;
     esac
     if (( $# > 1 )); then
-        die "takes one of $modes, not: $*"
+        die "takes one word or none: $modes, not: $*"
     fi
     for name in LIMIT EPOCHS; do
         if [[ ${!name} && ! ${!name} =~ $number ]]; then

@@ -1430,7 +1430,7 @@ def run_name(args):
     elif args.ablation < len(ABLATIONS) - 1:
         name += f", ablation {args.ablation}"
     if has_labels and args.label_weight == 0:
-        name += ", no labels"
+        name += ", labels for the forest alone"
     elif has_labels and args.label_weight != LABEL_WEIGHT:
         name += f", label weight {args.label_weight:g}"
     # From known motifs the head learns first, else it does not.

@@ -2826,6 +2826,13 @@ def test_labels_that_match_nothing_give_one_line(runs, capsys, pattern, says):
     check_one_line(capsys, says, annotate, runs, "--labels", pattern)
 
 
+def test_a_whole_name_of_a_label_is_no_expression(runs):
+    write_fasta()
+    annotate(runs, "--labels", "SIMULATED|4")
+    head, _ = read_predictions("predictions.tsv")
+    assert head[N_PLACE:] == ["SIMULATED|4"]
+
+
 def test_a_misspelt_label_is_answered_with_names_like_it(runs, capsys):
     write_fasta()
     says = "labels, such as SIMULATED|3"
@@ -2836,7 +2843,7 @@ def test_of_reference_alleles_that_differ_the_first_is_named(capsys):
     tally = danq.Tally("in.vcf", "genome.fa", io.StringIO())
     for pos, matches in ((5, True), (60, False), (700, False)):
         tally.compare(argparse.Namespace(chrom="chr1", pos=pos), matches)
-    tally.report(3, "effects.tsv", "skipped.tsv")
+    tally.report(3, 9, "effects.tsv", "skipped.tsv")
     says = "2 of 3 reference alleles differ from the genome, the first at chr1:60 "
     assert says in capsys.readouterr().out
 
@@ -2888,7 +2895,7 @@ def test_rows_of_a_vcf_are_reported_or_skipped_with_a_reason(runs, capsys):
         ["11", "C", "its chromosome is not in the genome"],
     ]
     printed = capsys.readouterr().out
-    assert "6 alleles -> effects.tsv" in printed
+    assert "6 alleles, 9 labels -> effects.tsv" in printed
     says = "1 of 6 reference alleles differ from the genome, the first at 1:1200"
     assert says in printed
     assert f"left out: 2 alleles: {end} -> effects.tsv.skipped.tsv" in printed
@@ -3121,7 +3128,7 @@ def test_every_base_of_the_middle_is_changed_to_each_other_one(runs, capsys):
     assert head[:4] == ["record", "position", "ref", "alt"]
     assert [row[:4] for row in rows] == [[*map(str, place)] for place, _, _ in expected]
     printed = capsys.readouterr().out
-    assert f"{len(expected)} changes -> mutations.tsv" in printed
+    assert f"{len(expected)} changes, 9 labels -> mutations.tsv" in printed
     assert "left out: 3 letters of unknown: not A, C, G or T" in printed
     score = made_up_score()
     for i in (0, 30, 60):  # of the long one, the even one, the short one
@@ -4089,7 +4096,7 @@ def test_superq_starts_from_known_motifs(runs, capsys):
             if (best == word.argmax(1)).all():
                 found.add(k)
     assert len(found) == 9
-    name = "SuperQ from known motifs, no labels, + 6 unlabelled"
+    name = "SuperQ from known motifs, labels for the forest alone, + 6 unlabelled"
     assert read_json(out / "summary.json")["model"] == name
     for more, says in (
         (["--filters", "30"], "needs more than 32 filters, has 30"),
@@ -4840,7 +4847,7 @@ def test_output_goes_through_links_and_to_standard_output(runs, capfd):
         danq.main(predict_flags(runs, "--output", name))
         printed, error = capfd.readouterr()
         assert printed == table
-        assert error.endswith(f"7 bins -> {name}\n")
+        assert error.endswith(f"7 bins, 9 labels -> {name}\n")
     assert Path("stdout").is_symlink()
 
 
@@ -5301,9 +5308,25 @@ def test_run_all_goes_on_after_a_fault_and_prints_commands_that_work(tmp_path):
     assert "without a result (see above): my runs/superq-paper" in run.stdout
     (compared,) = calls("--compare")
     assert "my runs/superq-paper" in compared
+    # --compare wants folders, of runs that failed at once, too.
+    assert Path("my runs/superq-paper").is_dir()
     predict = next(line for line in run.stdout.splitlines() if "--predict" in line)
     words = shlex.split(predict.removeprefix("|"))
     assert words[words.index("--out-dir") + 1] == "my runs/superq"
+
+
+def test_run_all_says_what_it_takes(tmp_path):
+    fake_environment()
+    run = run_all("--help")
+    assert run.returncode == 0
+    assert run.stdout == run_all("-h").stdout
+    head = Path("run_all.sh").read_text().split("set -euo")[0]
+    for option in set(re.findall(r"--[a-z]+", head)):
+        assert option in run.stdout
+    assert "bash 3.2" not in run.stdout  # that is for who changes it
+    assert not calls()
+    check_refusal(run_all("--curvy"), "takes one word or none: --demo, ")
+    check_refusal(run_all("--demo", "--real"), "takes one word or none: --demo, ")
 
 
 def test_real_data_are_fetched_and_made(tmp_path):
