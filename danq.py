@@ -38,6 +38,7 @@ import dataclasses
 import difflib
 import errno
 import functools
+import glob
 import gzip
 import hashlib
 import io
@@ -808,6 +809,9 @@ def score_elsewhere(args, score, strand_blind=False):
 
 def refuse_other_scores(target, home):
     """BadInput where a folder holds more than scores on the data of `home`."""
+    for name in ("checkpoint.npz", "history.csv", "model.keras"):
+        if (target / name).exists():
+            raise BadInput(f"{target} holds a run: name a new folder with --output")
     path = target / "summary.json"
     if path.is_file() and read_json(path).get("tested_on") != str(home):
         raise BadInput(
@@ -1148,6 +1152,10 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, argv=None):
         args = super().parse_args(argv)
+        for name, value in vars(args).items():
+            # As of "$FILE", where FILE is not set.
+            if value == "" or (isinstance(value, list) and "" in value):
+                raise BadInput(f"--{name.replace('_', '-')}: is empty")
         if args.plot and not args.plot.endswith(".png"):
             raise BadInput(f"--plot: must end in .png, is {args.plot}")
         if args.motifs and not args.motifs.endswith(".meme"):
@@ -1408,11 +1416,17 @@ def counts_of(letter, line_number, words, path):
 
 def matrix_size(line, where):
     """w and nsites of "letter-probability matrix: alength= 4 w= 9 nsites= 20 E= 0"."""
-    # Key and value may stand together or apart: w= 9, w=9.
-    found = dict(re.findall(r"(\w+)= *([\d.]+)", line))
-    if found.get("alength", "4") != "4" or "w" not in found:
+    # Key and value may stand together or apart: w= 9, w=9; nsites= 1e+03 is a number.
+    found = dict(re.findall(r"(\w+)= *(\d[\d.]*(?:e[+-]?\d+)?)", line, re.IGNORECASE))
+    try:
+        width = int(found["w"])
+        n_sites = float(found.get("nsites", 20))
+    except (KeyError, ValueError):
+        width = 0
+    if found.get("alength", "4") != "4" or not width:
         raise BadInput(f"{where}: must say alength= 4 and w= the number of rows")
-    return int(found["w"]), float(found.get("nsites", 20))
+    # Some programs write 0 where they do not know.
+    return width, n_sites or 20.0
 
 
 def probabilities(words, where):
@@ -1466,6 +1480,11 @@ def start_from_motifs(scan, motifs, train, n, scale, share):
     wanted = min(n, n_filters, len(matrices))
     chosen = most_telling(occupancies(matrices, train), wanted)
     n = len(chosen)
+    if not n:
+        raise BadInput(
+            f"no motif varies in {train.windows:,} training windows: none can be "
+            "chosen to start from: more windows, or motifs of more information"
+        )
     kernel, bias = scan.get_weights()
     # The first n filters; those after them keep their random weights.
     for i, column in enumerate(chosen):
@@ -1958,7 +1977,9 @@ def new_file(path):
         raise BadInput(f"{path} is a folder or a device: name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     # What a kill left of the same file, which nobody else would remove.
-    remove_leftovers(path.parent, f".{path.stem}.tmp-*{path.suffix}")
+    # A * in a name is a letter.
+    stem = glob.escape(path.stem)
+    remove_leftovers(path.parent, f".{stem}.tmp-*{glob.escape(path.suffix)}")
     # .p.tmp-host-1234.tsv for p.tsv: np.savez and Keras ask for the right ending.
     owner = f"{platform.node()}-{os.getpid()}"
     temporary = path.with_name(f".{path.stem}.tmp-{owner}{path.suffix}")
@@ -2578,7 +2599,7 @@ def load_labels(data_dir, n_labels):
             for i, (assay, name) in enumerate(zip(assays, names, strict=True))
         ]
     # utf-8-sig: a spreadsheet begins its files with a byte-order mark.
-    lines = path.read_text("utf-8-sig", "replace").rstrip().split("\n")
+    lines = path.read_text("utf-8-sig", "replace").rstrip("\n").split("\n")
     expected = ["column\tassay\tname"]
     expected += [f"{i}\tASSAY\tNAME" for i in range(n_labels)]
     # The factor may stand in a fourth column.
@@ -2596,6 +2617,8 @@ def load_labels(data_dir, n_labels):
             raise BadInput(
                 f"{path}, line {number}: must be {want!r} (tabs between), is {line!r}"
             )
+        if number > 1 and row[1] == "all":
+            raise BadInput(f"{path}, line {number}: {ASSAY_ALL}")
         rows.append(row)
     if len(lines) > len(expected):
         raise BadInput(
@@ -2636,7 +2659,8 @@ def unique_labels(rows):
     taken = {name for name in names if names.count(name) == 1}
     labels = []
     for column, assay, name, *factor in rows:
-        own = factor[0] if factor else factor_of(name)
+        # Without that column, or where it is empty: by the name.
+        own = "".join(factor) or factor_of(name)
         if names.count(name) > 1:
             name += f"|{column}"
             while name in taken:
@@ -3005,14 +3029,13 @@ def annotate(args, score, strand_blind=False):
             raise BadInput(f"{fasta} holds no sequence")
     bar.update(done, finalize=True)
     # And so would a message.
-    print(
-        f"{done:,} bins, {len(names)} labels -> {output}",
-        file=messages(output),
-    )
+    to = messages(output)
+    print(f"{done:,} bins, {len(names)} labels -> {output}", file=to)
     if args.plot:
         # Of a factor in many cells one panel, unless labels were asked for.
         factors = names if args.labels else [factor_of(name) for name in names]
-        draw_tracks(first, names, factors, is_simulated(out_dir), args.plot)
+        figure = draw_tracks(first, names, factors)
+        save_figure(figure, args.plot, is_simulated(out_dir), to)
 
 
 def run_files(out_dir):
@@ -3113,8 +3136,8 @@ class FirstRecord:
             self.scores.append(scores)
 
 
-def draw_tracks(first, names, factors, simulated, path):
-    """The ten highest labels along a FirstRecord, one of each factor."""
+def draw_tracks(first, names, factors):
+    """A figure: the ten highest labels along a FirstRecord, one of each factor."""
     P = np.array(first.scores)  # (bins, K)
     middles = (np.array(first.starts) + first.ends) / 2
     # Where each bar begins, and the last one ends. Bins lie side by side; the last, at
@@ -3136,7 +3159,7 @@ def draw_tracks(first, names, factors, simulated, path):
     axis.set_xlabel(
         f"base of {first.name}; probability of each label at the middle of each bin"
     )
-    save_figure(figure, path, simulated)
+    return figure
 
 
 def fasta_windows(path, width=BIN):
@@ -3602,6 +3625,7 @@ class Tally:
         self.vcf = vcf
         self.genome = genome
         self.file = file
+        self.found = 0  # variants whose chromosome is in the genome
         self.compared = 0  # variants whose REF was compared with the genome
         self.differing = 0  # of those
         self.first_differing = None  # as chr1:1000
@@ -3633,7 +3657,7 @@ class Tally:
                 f"alleles are not what {self.genome} has there: another assembly?"
             )
         # Some may be missing, as chrM or decoys are; all are another genome.
-        if self.missing and not self.compared:
+        if self.missing and not self.found:
             raise BadInput(
                 f"{self.vcf}: none of its chromosomes ({shortened(self.missing)}) is a "
                 f"record of {self.genome}: another assembly?"
@@ -3667,6 +3691,7 @@ def variant_changes(genome, tally):
             for alt in variant.alts:
                 tally.skip(variant, alt, "its chromosome is not in the genome")
             continue
+        tally.found += 1
         yield from changes_of(variant, genome, key, tally)
 
 
@@ -3818,6 +3843,7 @@ def open_genome(path, to=None):
         )
     with file_faults(path, GENOME_ADVICE, GENOME_DAMAGE):
         make_index(path, packed_so, to)
+        refuse_equal_names(path)
         genome = pyfaidx.Fasta(
             str(path),
             key_function=plain_name,
@@ -3831,6 +3857,24 @@ def open_genome(path, to=None):
         if not any(len(record) for record in genome):
             raise BadInput(f"{path} holds no sequence")
         yield genome
+
+
+def refuse_equal_names(path):
+    """BadInput where an indexed FASTA has two records of one chromosome."""
+    first_of = {}
+    # The index: a line for each record, its name first.
+    for line in Path(f"{path}.fai").read_text().splitlines():
+        name = line.split("\t")[0]
+        first = first_of.setdefault(plain_name(name), name)
+        if first is not name:
+            raise BadInput(one_chromosome(path, first, name))
+
+
+def one_chromosome(path, first, name):
+    return (
+        f"{path}: records {first} and {name} are one chromosome: leave one out "
+        "(faidx genome.fa chr1 chr2 ... > less.fa)"
+    )
 
 
 def how_packed(path):
@@ -3884,14 +3928,15 @@ def write_mutation_effects(args, score, strand_blind=False):
     refuse_to_overwrite(output, args.mutate, *run_files(out_dir))
     names, columns = choose_labels(out_dir, args.labels)
     keys = effect_keys(args.effect, args.top)
-    first = FirstMutations()  # for --plot
+    span = args.span or BIN
+    first = FirstMutations(span)  # for --plot
     drawn = effect_keys(args.effect, top=1)[-1]  # one number for each change
     unknown = collections.Counter()
     done = 0
     bar = progress_beside(output, "change")
     # One record is in memory at a time, and a batch of its changes.
     with new_table(output, MUTATION_PLACE, names, keys, args.top) as add:
-        changes = mutations(args.mutate, args.span or BIN, unknown)
+        changes = mutations(args.mutate, span, unknown)
         ask = functools.partial(both_strands, score, strand_blind=strand_blind)
         for batch, P, P_alt in scored_changes(
             changes, ask, columns, args.batch_size, args.mutate
@@ -3911,7 +3956,8 @@ def write_mutation_effects(args, score, strand_blind=False):
         print(f"left out: {n:,} letters of {name}: not A, C, G or T", file=to)
     if args.plot:
         most = 10 if args.labels else DRAWN_LABELS
-        draw_mutations(first, names, drawn, most, is_simulated(out_dir), args.plot)
+        figure = draw_mutations(first, names, drawn, most)
+        save_figure(figure, args.plot, is_simulated(out_dir), to)
 
 
 def mutations(path, span, unknown):
@@ -3947,8 +3993,9 @@ class FirstMutations:
     bases : {position: letter};  effects : {(position, other letter): (K,)}
     """
 
-    def __init__(self):
+    def __init__(self, span):
         self.name = None
+        self.span = span  # bases that are changed in a record at most
         self.bases = {}
         self.effects = {}
         self.ended = False
@@ -3958,8 +4005,10 @@ class FirstMutations:
         for (record, position, ref, alt), effect in zip(places, effects, strict=True):
             if self.name is None:
                 self.name = record
-            # The next record, or one of the same name, which starts again.
-            if record != self.name or (position, alt) in self.effects:
+            # The next record, or one of the same name, which starts elsewhere.
+            start = min(self.bases, default=position)
+            elsewhere = not start <= position < start + self.span
+            if record != self.name or elsewhere or (position, alt) in self.effects:
                 self.ended = True
             if not self.ended:
                 self.bases[position] = ref
@@ -3981,8 +4030,8 @@ class FirstMutations:
         return heat
 
 
-def draw_mutations(first, names, key, most, simulated, path):
-    """Heat maps of FirstMutations, a letter below each column.
+def draw_mutations(first, names, key, most):
+    """A figure: heat maps of FirstMutations, a letter below each column.
 
     A letter is as high as the label falls, on the mean of its base's three changes; one
     whose changes would raise the label hangs below the line.
@@ -4008,7 +4057,7 @@ def draw_mutations(first, names, key, most, simulated, path):
         bar.set_label("change of " + {"diff": "probability", "logit": "log-odds"}[key])
         draw_losses(letter_axis, first, label)
     axes[-1, 0].set_xlabel(f"base of {first.name}, from 1")
-    save_figure(figure, path, simulated)
+    return figure
 
 
 def draw_heat(axis, first, label):
@@ -4209,11 +4258,16 @@ def read_tracks(path):
     return labels
 
 
+ASSAY_ALL = "no assay can be called all: that is the mean over all labels"
+
+
 def fault_of_track(columns, line_of, folder):
     """What is wrong with a line of the table of tracks, or None."""
     if len(columns) != 3 or not all(columns):
         return "must hold assay, name and file, with tabs between"
-    _, name, file = columns
+    assay, name, file = columns
+    if assay == "all":
+        return ASSAY_ALL
     if name in line_of:
         return f"the name {name} stands in line {line_of[name]}, too: rename one"
     if not (folder / file).is_file():
@@ -4276,10 +4330,7 @@ def read_genome(path):
     for name, codes in genome_records(path):
         key = plain_name(name)
         if key in chromosomes:
-            first = chromosomes[key].name
-            raise BadInput(
-                f"{path}: records {first} and {name} are one chromosome: leave one out"
-            )
+            raise BadInput(one_chromosome(path, chromosomes[key].name, name))
         n = len(codes) // BIN  # a last, shorter bin is in no window
         has_n = codes[: n * BIN].reshape(n, BIN).max(axis=1) >= UNKNOWN
         owner = np.zeros(n, np.int8)
@@ -4926,8 +4977,11 @@ def subplots(*shape, figsize, **options):
     return figure, figure.subplots(*shape, **options)
 
 
-def save_figure(figure, path, simulated):
-    """Write a figure to `path`, a .png, and to an .svg beside it."""
+def save_figure(figure, path, simulated, to=None):
+    """Write a figure to `path`, a .png, and to an .svg beside it.
+
+    to : the file that this is said to
+    """
     import matplotlib
 
     if simulated:
@@ -4940,7 +4994,7 @@ def save_figure(figure, path, simulated):
             matplotlib.rc_context(settings),
         ):
             figure.savefig(temporary, dpi=100, metadata={"Date": None})
-    print(f"-> {path} and .svg")
+    print(f"-> {path} and .svg", file=to)
 
 
 # ---- simulated data

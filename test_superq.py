@@ -22,6 +22,7 @@ import math
 import mmap
 import multiprocessing
 import os
+import platform
 import re
 import resource
 import shlex
@@ -1037,6 +1038,12 @@ def edit(split="train", X=lambda X: X, Y=lambda Y: Y, write=write_hdf5):
             lambda: Path("labels.tsv").write_text("column\tassay\tname\n0\tTF\tCTCF\n"),
             r"labels.tsv, line 3: must be",
         ),
+        (
+            lambda: Path("labels.tsv").write_text(
+                "column\tassay\tname\n0\tall\tCTCF\n"
+            ),
+            r"labels.tsv, line 2: no assay can be called all",
+        ),
     ],
 )
 def test_bad_data_give_one_clear_line(capsys, monkeypatch, spoil, says):
@@ -1048,6 +1055,16 @@ def test_bad_data_give_one_clear_line(capsys, monkeypatch, spoil, says):
     )
     assert not list(Path().rglob("*.tmp*"))
     assert not Path("out/danq").exists()
+
+
+def test_an_empty_factor_is_read_from_the_name():
+    lines = ["column\tassay\tname\tfactor", "0\tTF\tTF|A|x\t", "1\tTF\tb\tmine"]
+    for order in (slice(None), slice(None, None, -1)):
+        names = [line.split("\t", 1)[1] for line in lines[1:][order]]
+        rows = [f"{i}\t{name}" for i, name in enumerate(names)]
+        Path("labels.tsv").write_text("\n".join([lines[0], *rows]) + "\n")
+        labels = danq.load_labels(".", 2)
+        assert [label.factor for label in labels] == ["TF|A", "mine"][order]
 
 
 def test_unusual_data_run_to_the_end():
@@ -1662,6 +1679,7 @@ def test_damaged_gzip_of_a_genome_or_peaks(capsys):
             "assay\tname\tfile\nTF\tctcf\tnone.bed\n",
             "tracks.tsv:2: there is no file none.bed",
         ),
+        ("assay\tname\tfile\nall\tx\tctcf.bed\n", "tracks.tsv:2: no assay can be"),
         ("assay\tname\tfile\n", "tracks.tsv names no track"),
         ("", "tracks.tsv names no track"),
     ],
@@ -2270,6 +2288,10 @@ def test_labels_of_foreign_data_may_stand_in_another_order(learned, name):
     [
         ("danq", "--epochs 0", "--epochs: must be at least 1"),
         ("danq", "--seed -1", "--seed: must be at least 0"),
+        ("danq", "--predict=", "--predict: is empty"),
+        ("danq", "--make-data=", "--make-data: is empty"),
+        ("danq", "--test-data=", "--test-data: is empty"),
+        ("superq", "--compare=", "--compare: is empty"),
         ("superq", "--limit ten", "--limit"),
         ("superq", "--no-such-flag", "no-such-flag"),
         ("danq", "--data-dir nowhere", "nowhere/train.mat is missing"),
@@ -2901,6 +2923,17 @@ def test_rows_of_a_vcf_are_reported_or_skipped_with_a_reason(runs, capsys):
     assert f"left out: 2 alleles: {end} -> effects.tsv.skipped.tsv" in printed
 
 
+def test_two_records_of_one_chromosome_are_named(capsys):
+    letters = random_dna(2000, 1)
+    write_genome({"chr1": letters, "chrM": letters, "chrMT": letters})
+    write_vcf([("chr1", 1000, ".", letters[999], "N")])
+    says = "genome.fa: records chrM and chrMT are one chromosome: leave one out"
+    check_one_line(capsys, says, changes)
+    write_tracks({"a": ("TF", [("chr1", 600, 800)])})
+    made = ("out", "genome.fa", "tracks.tsv", ["chr1"], ["chr1"])
+    check_one_line(capsys, says, danq.make_data, *made)
+
+
 def test_where_ref_differs_the_base_of_the_vcf_is_put_in():
     letters = random_dna(2000, 1)
     write_genome({"1": letters})
@@ -2912,6 +2945,21 @@ def test_where_ref_differs_the_base_of_the_vcf_is_put_in():
         change.before[-1] == f"{letters[499:999]}{wrong}{letters[1000:1499]}".encode()
     )
     assert change.place[6] is False
+
+
+def test_a_vcf_whose_known_chromosomes_give_no_row_is_not_of_another_assembly():
+    letters = random_dna(2000, 1)
+    write_genome({"1": letters})
+    # A symbolic allele, one too near an end, one of a chromosome that is not there.
+    lines = [("chr1", 1000, ".", letters[999], "<DEL>")]
+    lines += [("1", 5, ".", letters[4], "N"), ("chrUn", 5, ".", "A", "G")]
+    write_vcf(lines)
+    found, skipped = changes()
+    assert not found
+    assert len(skipped) == 3
+    write_vcf(lines[2:])
+    with pytest.raises(danq.BadInput, match=r"none of its chromosomes \(chrUn\)"):
+        changes()
 
 
 @pytest.mark.parametrize("n", [4, 3000])
@@ -2990,7 +3038,7 @@ def test_a_vcf_without_variants_gives_a_table_without_rows(runs, capsys, output)
         (b">a\n\n", "genome.fa holds no sequence"),
         (b">a\rGATTACA\r", "genome.fa holds no sequence"),
         (b">1\nGAT\nGATTACA\nGAT\n", "genome.fa is damaged .*consistent"),
-        (b">1\nGAT\n>chr1\nGAT\n", "genome.fa is damaged .*Duplicate"),
+        (b">1\nGAT\n>chr1\nGAT\n", "records 1 and chr1 are one chromosome"),
         (b">1\n" + b"MKVLA" * 400, "record 1 holds 'L' at base"),
         (b">1\n" + b"GATT\xff" * 400, "genome.fa is damaged"),
         (gzip.compress(b">1\nGATTACA\n"), "genome.fa is gzip: .*gunzip -c genome.fa"),
@@ -3109,6 +3157,21 @@ def mutated_by_letters(name, letters, span):
                 position = middle - 500 + i + 1
                 found.append(((name, position, window[i], base), window, changed))
     return found
+
+
+def test_a_picture_of_mutations_is_of_the_first_record_alone(runs, monkeypatch):
+    """Two records of one name, whose middles lie far apart."""
+    figures = captured_figures(monkeypatch)
+    Path("x.fa").write_text(f">r\n{random_dna(200, 1)}\n>r\n{random_dna(1200, 2)}\n")
+    more = ("--span", "4", "--plot", "p.png")
+    write_effects(runs, *more, command="--mutate x.fa")
+    _, rows = read_predictions("mutations.tsv")
+    assert {row[1] for row in rows} == {
+        *"99 100 101 102".split(),
+        *"599 600 601 602".split(),
+    }
+    heat = figures["p.png"].axes[0].images[0].get_array()
+    assert heat.shape == (4, 4)
 
 
 def test_every_base_of_the_middle_is_changed_to_each_other_one(runs, capsys):
@@ -3884,6 +3947,19 @@ T [ 16 0 ]
 """
 
 
+@pytest.mark.parametrize(
+    ("written", "sites"), [("0", 20), ("1e+02", 100), ("4.5E1", 45), ("7", 7)]
+)
+def test_sites_of_a_motif_are_read_however_they_are_written(written, sites):
+    """0, as some programs write: not known, 20 as where nothing is said."""
+    Path("m.meme").write_text(MEME.replace("nsites= 16", f"nsites= {written}"))
+    (first, *_) = danq.read_motifs("m.meme")["MA1 one"]
+    extra = math.sqrt(sites)
+    seen = (sites + extra / 4) / (sites + extra)
+    never = (extra / 4) / (sites + extra)
+    np.testing.assert_allclose(first, [seen, never, never, never])
+
+
 def test_motif_files_are_read_in_the_order_of_the_one_hot():
     """16 sites: four more, one of each base; columns A, G, C, T."""
     Path("m.meme").write_text(MEME)
@@ -4183,6 +4259,14 @@ def test_filters_that_start_as_motifs_answer_in_the_share_of_places_asked_for():
     np.testing.assert_array_equal(bias[4:], before[1][4:])
 
 
+def test_one_window_can_choose_no_motifs(capsys):
+    motifs = {"one": 0.9 * random_words(1)[0] + 0.025}
+    split = split_of(*random_data(2))
+    start = (scan_of(4, 26), motifs, split, 1, 1.0, 0.05)
+    says = "no motif varies in 1 training windows"
+    check_one_line(capsys, says, danq.start_from_motifs, *start)
+
+
 def test_motifs_that_tell_nothing_more_start_no_filter(capsys):
     """Two motifs, one of them twice: the third filter stays random; a line says so."""
     one, two = 0.9 * random_words(2) + 0.025
@@ -4333,7 +4417,7 @@ def captured_figures(monkeypatch):
     """A dict that gets each figure, by its path, in place of the disk."""
     figures = {}
 
-    def capture(figure, path, simulated):
+    def capture(figure, path, simulated, to=None):
         figures[Path(path).name] = figure
 
     monkeypatch.setattr(danq, "save_figure", capture)
@@ -4849,6 +4933,26 @@ def test_output_goes_through_links_and_to_standard_output(runs, capfd):
         assert printed == table
         assert error.endswith(f"7 bins, 9 labels -> {name}\n")
     assert Path("stdout").is_symlink()
+    for command in ("--predict", "--mutate"):
+        flags = [command, "x.fa", "--out-dir", str(runs["danq"][0]), "--output", "-"]
+        flags += ["--span", "2"] if command == "--mutate" else []
+        danq.main(flags)
+        printed = capfd.readouterr().out
+        danq.main([*flags, "--plot", "p.png"])
+        drawn, error = capfd.readouterr()
+        assert drawn == printed
+        assert "-> p.png and .svg\n" in error
+
+
+def test_a_star_in_a_name_is_a_letter(runs):
+    write_fasta()
+    for name in ("a**b.tsv", "a[1].tsv"):
+        path = Path(name)
+        left = Path(f".{path.stem}.tmp-{platform.node()}-99999999.tsv")
+        left.touch()  # of a process that was killed
+        danq.main(predict_flags(runs, "--output", name))
+        assert path.is_file()
+        assert not left.exists()
 
 
 def test_what_is_no_file_is_not_replaced(runs, capsys):
@@ -5124,6 +5228,17 @@ def test_scores_on_other_data_have_a_place_of_their_own(runs, data_dir, capsys):
     assert Path("second/metrics.csv").is_file()
     superq.main(["--compare", "run/test-mouse"])
     assert Path("comparison.md").is_file(), "beside the run, not in it"
+    # A run that was killed: it can go on.
+    Path("killed").mkdir()
+    Path("killed/args.json").write_text("{}")
+    for name in ("checkpoint.npz", "history.csv", "model.keras"):
+        Path("killed", name).touch()
+        says = "killed holds a run: name a new folder"
+        check_one_line(
+            capsys, says, superq.main, [*flags, "b/mouse", "--output=killed"]
+        )
+        Path("killed", name).unlink()
+    assert Path("killed/args.json").read_text() == "{}"
 
 
 def test_the_place_for_scores_is_tried_before_scoring(runs, data_dir, capsys):
