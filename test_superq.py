@@ -4261,7 +4261,7 @@ def test_filters_that_start_as_motifs_answer_in_the_share_of_places_asked_for():
 
 def test_one_window_can_choose_no_motifs(capsys):
     motifs = {"one": 0.9 * random_words(1)[0] + 0.025}
-    split = split_of(*random_data(2))
+    split = split_of(random_sequences(1), np.zeros((1, 9), np.uint8))
     start = (scan_of(4, 26), motifs, split, 1, 1.0, 0.05)
     says = "no motif varies in 1 training windows"
     check_one_line(capsys, says, danq.start_from_motifs, *start)
