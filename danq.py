@@ -1002,7 +1002,7 @@ def shared_arguments(doc, out_dir, epochs, batch_size, move):
     data(
         "--out-dir",
         default=out_dir,
-        help=f"folder of this run ({out_dir or 'runs/MODEL'})",
+        help=f"folder of this run ({out_dir or 'runs/superq; a yardstick: runs/kmer'})",
     )
     data(
         "--limit",
@@ -1070,7 +1070,8 @@ def shared_arguments(doc, out_dir, epochs, batch_size, move):
     after(
         "--predict",
         metavar="FASTA",
-        help="annotate it with the run in --out-dir, and exit",
+        help="annotate its bins of 200 bases with the run in --out-dir, and exit; "
+        "padded is 1 where the record ends less than 400 bases beside a bin: N there",
     )
     after(
         "--variants",

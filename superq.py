@@ -1537,7 +1537,9 @@ def parse_args(argv=None):
         "--features",
         default="autoencoder",
         choices=FEATURES,
-        help="what the forest sees: the bottleneck, or a yardstick",
+        help="what the forest sees: the bottleneck (autoencoder), or a yardstick: that "
+        "of an untrained network, principal components (pca), GC content, CpG or k-mer "
+        "counts, known motifs and k-mers, 500 chosen of these",
     )
     forest(
         "--motif-file",
