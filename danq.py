@@ -768,6 +768,7 @@ def describe(args, train, test):
         "simulated": train.simulated,
         "limit": args.limit,
         "train_sequences": len(train),
+        "train_windows": train.windows,
         "test_windows": test.windows,
         "strands": test.strands,
     }
@@ -1181,6 +1182,7 @@ def refuse_alone(args):
         "span": ("mutate",),
         "genome": ("variants", "make_data"),
         "variants": ("genome",),
+        "output": ("predict", "variants", "mutate", "test_data", "compare", "curve"),
     }
     for flag, others in needs.items():
         # make_data is danq.py's.
@@ -1337,6 +1339,9 @@ def read_motifs(path):
     motifs = {}
     read = read_jaspar if is_jaspar else read_meme
     for name, P, n_sites in read(path, lines):
+        # A name that stands twice: both motifs count.
+        while name in motifs:
+            name += "'"
         motifs[name] = with_pseudocounts(P, n_sites)
     if not motifs:
         raise BadInput(f"{path} holds no motif in MEME's text format or JASPAR's")

@@ -698,13 +698,19 @@ stage() {
     shift 2
     say "$name"
     "$python" "$here/$script" --data-dir "$DATA" --out-dir "$RUNS/$name" "$@" || code=$?
-    compared+=("$RUNS/$name")
     case $code in
-        0) results=$((results + 1)) ;;
-        # A fault of one run does not stop the others: the table names it.
+        0)
+            results=$((results + 1))
+            compared+=("$RUNS/$name")
+            ;;
+        # A fault of one run does not stop the others: the table names it. But what lies there
+        # may be a run of other settings, which was not to be discarded: it is none of these.
         2)
             failed+=" $RUNS/$name"
             mkdir -p "$RUNS/$name"
+            if [[ ! -f $RUNS/$name/summary.json ]]; then
+                compared+=("$RUNS/$name")
+            fi
             ;;
         *) exit "$code" ;;
     esac
@@ -765,8 +771,9 @@ all_seeds_of_superq() {
     local seed
     local suffix=
     for seed in $SEEDS; do
-        if [[ $seed != "${SEEDS%% *}" ]]; then
-            suffix=-seed$seed
+        suffix=-seed$seed
+        if [[ $seed == "${SEEDS%% *}" ]]; then
+            suffix=
         fi
         superq_runs "$seed" "$suffix"
     done
@@ -780,7 +787,8 @@ chain() {
     all_seeds_of_superq
     say "the yardsticks: other features into the same forest"
     if [[ $motifs ]]; then
-        stage motifs "${forest[@]}" --features motifs --motif-file "$motifs"
+        stage motifs "${forest[@]}" ${EPOCHS:+--epochs "$EPOCHS"} \
+            --features motifs --motif-file "$motifs"
         stage chosen "${forest[@]}" --features chosen --motif-file "$motifs"
     fi
     for features in kmer gc cpg untrained pca; do
@@ -968,7 +976,8 @@ point_of_curve() {
     done
     stage kmer "${forest[@]}" --features kmer "$@"
     if [[ $motifs ]]; then
-        stage motifs "${forest[@]}" --features motifs --motif-file "$motifs" "$@"
+        stage motifs "${forest[@]}" ${EPOCHS:+--epochs "$EPOCHS"} \
+            --features motifs --motif-file "$motifs" "$@"
         stage chosen "${forest[@]}" --features chosen --motif-file "$motifs" "$@"
     fi
     for seed in $DANQ_SEEDS; do

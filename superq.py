@@ -725,7 +725,6 @@ def write_encodings(path, encode, splits, labels, about, batch_size, one_strand)
     path.part: the next call goes on after them.
     one_strand : encode each window once, as its forward strand
     """
-    started = time.time()
     part = path.with_suffix(".part")
     # One encoding shows width and type; a whole batch compiles for those that follow.
     first = encode(splits["train"].X[:batch_size])[:1]
@@ -737,9 +736,8 @@ def write_encodings(path, encode, splits, labels, about, batch_size, one_strand)
         for rows in gen_batches(n_rows[name], batch_size):
             blocks.append((split, rows))
     # A raw file first, as a kill in the middle would spoil an HDF5 file.
-    made_now = encode_to_part(part, encode, blocks, row_bytes=first.nbytes)
-    # Those made before took as long, each.
-    whole = len(blocks) / (made_now or len(blocks))
+    seconds = encode_to_part(part, encode, blocks, row_bytes=first.nbytes)
+    started = time.time()
 
     n_labels = len(labels)
     label_bytes = sum(n_rows.values()) * (
@@ -757,7 +755,7 @@ def write_encodings(path, encode, splits, labels, about, batch_size, one_strand)
         for name, split in splits.items():
             group = file.create_group(name)
             write_split(group, split, n_rows[name], encodings, first)
-        seconds = round((time.time() - started) * whole, 2)
+        seconds = round(seconds + time.time() - started, 2)
         file.attrs["about"] = json.dumps(about | {"encoding_seconds": seconds})
     part.unlink()
     width = first.shape[1]
@@ -767,7 +765,7 @@ def write_encodings(path, encode, splits, labels, about, batch_size, one_strand)
 def encode_to_part(part, encode, blocks, row_bytes):
     """Append the encodings of blocks to a raw file, after those that it holds.
 
-    blocks : [(split, rows)];  Returns how many blocks were encoded.
+    blocks : [(split, rows)];  Returns the seconds that all of them take.
     """
     sizes = [(rows.stop - rows.start) * row_bytes for _, rows in blocks]
     ends = np.cumsum(sizes)  # where each block ends in the file
@@ -777,11 +775,18 @@ def encode_to_part(part, encode, blocks, row_bytes):
         # Example, ends 20, 40, 60 and 50 bytes: two blocks, 40 bytes.
         done = int(np.searchsorted(ends, file.tell(), "right"))
         file.truncate(ends[done - 1] if done else 0)
+        started = time.time()
         for i in range(done, len(blocks)):
             split, rows = blocks[i]
             file.write(encode(split.X[rows]).tobytes())
             bar.update(i + 1)
-    return len(blocks) - done
+    made_now = len(blocks) - done
+    if not made_now:  # one of them again, for its time alone
+        split, rows = blocks[0]
+        encode(split.X[rows])
+        made_now = 1
+    # Those made before took as long, each.
+    return (time.time() - started) * len(blocks) / made_now
 
 
 def write_split(group, split, n, encodings, first):
@@ -1313,7 +1318,8 @@ def run_all_stages(args, out_dir):
         folder = danq.packed_dir(out_dir)
         more, content = load_unlabelled(args.unlabelled, folder, args.unlabelled_limit)
         train = MixedSplit(**vars(train), unlabelled=more)
-        sources[Path(args.unlabelled).name] = content
+        # It may be called train.mat, too.
+        sources[f"unlabelled {Path(args.unlabelled).name}"] = content
     with danq.run_folder(args, "superq.py", simulated, sources) as finished:
         if finished:
             return
@@ -1364,9 +1370,9 @@ def fit_another_forest(args, out_dir):
         windows = int(file["train"].attrs["windows"])
     # What the encodings were made with, whatever this command line says.
     before = danq.read_json(out_dir / "args.json", "settings")["settings"]
-    for key in vars(args).keys() & before.keys():
-        if key not in FOREST_SETTINGS:
-            setattr(args, key, before[key])
+    given = set(FOREST_SETTINGS) & set(getattr(args, "given", ()))
+    for key in vars(args).keys() & before.keys() - given:
+        setattr(args, key, before[key])
     sources = before["data_files"]
     with danq.run_folder(
         args, "superq.py", simulated, sources, FOREST_SETTINGS
@@ -1546,21 +1552,30 @@ def parse_args(argv=None):
         metavar="FILE.meme",
         help="known motifs for --features motifs and chosen",
     )
-    forest("--forest-trees", type=positive, default=TREES, help="trees (%(default)s)")
+    forest(
+        "--forest-trees",
+        action=danq.Given,
+        type=positive,
+        default=TREES,
+        help="trees (%(default)s)",
+    )
     forest(
         "--forest-leaf",
+        action=danq.Given,
         type=positive,
         default=LEAF,
         help=f"windows in a leaf at least ({LEAF}; motifs: {MOTIFS_LEAF})",
     )
     forest(
         "--forest-samples",
+        action=danq.Given,
         type=positive,
         default=SAMPLES,
         help="windows that trees grow on at most (%(default)s)",
     )
     forest(
         "--forest-projections",
+        action=danq.Given,
         type=number(int, 0),
         default=PROJECTIONS,
         metavar="D",
@@ -1569,7 +1584,8 @@ def parse_args(argv=None):
     forest(
         "--reuse-encodings",
         action="store_true",
-        help="the forest alone, on encodings.h5 of --out-dir",
+        help="the forest alone, on encodings.h5 of --out-dir; what else was given for "
+        "that run stays",
     )
 
     after = groups["after training"].add_argument
@@ -1994,7 +2010,9 @@ def read_runs(folders):
     runs = []
     for folder, name in zip(folders, names, strict=True):
         settings = danq.finished_settings(folder)
-        summary = danq.read_json(Path(folder) / "summary.json", "means", "labels")
+        summary = danq.read_json(
+            Path(folder) / "summary.json", "means", "labels", "train_windows"
+        )
         means = summary["means"]["all"]
         if not means["labels"]:
             raise BadInput(
@@ -2091,6 +2109,22 @@ def check_comparable(run, base):
                 f"{run['folder']} does not match {base['folder']}: "
                 f"{key} is {run[key]}, not {base[key]}"
             )
+    hashes = [one["settings"]["data_files"].get("train.mat") for one in (run, base)]
+    if hashes[0] != hashes[1]:
+        raise BadInput(
+            f"{run['folder']} does not match {base['folder']}: another train.mat"
+        )
+    # Labels are compared one by one, in their order.
+    for key in ("name", "assay", "factor"):
+        if label_column(run, key) != label_column(base, key):
+            raise BadInput(
+                f"{run['folder']} does not match {base['folder']}: the {key}s of their "
+                "labels differ (metrics.csv)"
+            )
+
+
+def label_column(run, key):
+    return [row[key] for row in danq.read_metrics(run["folder"])]
 
 
 def group_runs(runs, free):
@@ -2198,9 +2232,10 @@ def comparison_row(name, runs, assays, unit):
     for key in ("auroc", "auprc", "f1"):
         of_assays = []
         for assay in assays:
+            values = [run["means"][assay][key] for run in runs]
             # None where no label of the assay has scores.
-            values = [run["means"][assay][key] or 0 for run in runs]
-            of_assays.append(f"{np.mean(values):.4f}")
+            scored = None not in values
+            of_assays.append(f"{np.mean(values):.4f}" if scored else "-")
         overall = mean_and_spread([run[key] for run in runs])
         row.append(in_brackets(overall, of_assays))
 
@@ -2228,7 +2263,10 @@ def comparison_row(name, runs, assays, unit):
 def answer_rows(runs):
     """A row for each answer that SuperQ could give; scores on other data have none."""
     rows = []
-    for answer in runs[0].get("answers", {}):
+    answers = runs[0].get("answers", {})
+    if not all(run.get("answers") for run in runs):
+        answers = {}
+    for answer in answers:
         row = [f"- {answer}"]
         for key in ("auroc", "auprc"):
             values = [run["answers"][answer][key] for run in runs]
@@ -2294,6 +2332,8 @@ def other_dna(whole, without):
     whole : (K,);  without : (stretches, K), with a stretch left out
     """
     scored = always_scored(whole, without)
+    if not scored.any():
+        return np.nan, np.nan, np.nan
     mean = whole[scored].mean()
     means = without[:, scored].mean(1)  # (stretches,)
     n = len(means)
@@ -2442,10 +2482,15 @@ def labels_left_out(scores):
 
 
 def difference_cells(whole, without, factors):
+    # All of these are of the same labels.
+    scored = always_scored(whole, without)
+    if not scored.any():
+        return ["-"] * (len(DIFFERENCES_HEAD) - 3)
+    whole = np.where(scored, whole, np.nan)
     mean, low, high = other_dna(whole, without)
     factors_low, factors_high = other_factors(whole, factors)
     verdict = "higher" if mean > 0 else "lower"
-    if not factors_low > 0 and not factors_high < 0:
+    if factors_low <= 0 <= factors_high:
         verdict += ", these labels only"
     # A tie, unless it would hold on other DNA.
     if low <= 0 <= high:
@@ -2516,10 +2561,11 @@ def by_windows(runs):
     """{training windows: runs}."""
     sizes = {}
     for run in runs:
-        windows = run["train_sequences"]
-        if run["strands"]:
-            windows //= 2
-        sizes.setdefault(windows, []).append(run)
+        same_size = sizes.setdefault(run["train_windows"], [])
+        # A --limit above all windows is none: the same run twice is no second seed.
+        seeds = [one["settings"]["seed"] for one in same_size]
+        if run["settings"]["seed"] not in seeds:
+            same_size.append(run)
     return sizes
 
 

@@ -3129,6 +3129,7 @@ def test_variants_do_not_overwrite_what_they_read(runs, capsys):
     [
         ("--variants in.vcf", "--variants needs --genome"),
         ("--genome g.fa", "--genome needs --variants"),
+        ("--output x.md", "--output needs --predict or --variants or --mutate"),
         ("--labels CTCF", "--labels needs --predict or --variants or --mutate"),
         ("--top 3", "--top needs --predict"),
         ("--predict x.fa --effect diff", "--effect needs --variants or --mutate"),
@@ -3899,6 +3900,9 @@ def test_another_forest_or_classifier_on_kept_encodings(runs, capsys, monkeypatc
     monkeypatch.setattr(superq, "fit_forest", fit)
     monkeypatch.setattr(superq, "predict_forest", lambda fitted, Z: Z @ fitted["W"])
     superq.main("--out-dir run --reuse-encodings --forest-leaf 9".split())
+    # What is not given stays, of the forest's settings, too.
+    settings = read_json("run/args.json")["settings"]
+    assert (settings["forest_trees"], settings["forest_leaf"]) == (9, 9)
     Path("some.fa").write_text(">chr\n" + "GATTACAT" * 125)
     superq.main("--out-dir run --predict some.fa".split())
     assert set(np.load("run/forest.npz")) == {"W", "data"}
@@ -3958,6 +3962,11 @@ def test_sites_of_a_motif_are_read_however_they_are_written(written, sites):
     seen = (sites + extra / 4) / (sites + extra)
     never = (extra / 4) / (sites + extra)
     np.testing.assert_allclose(first, [seen, never, never, never])
+
+
+def test_two_motifs_of_one_name_both_count():
+    Path("m.meme").write_text(MEME.replace("MA2 two", "MA1 one"))
+    assert list(danq.read_motifs("m.meme")) == ["MA1 one", "MA1 one'"]
 
 
 def test_motif_files_are_read_in_the_order_of_the_one_hot():
@@ -4325,6 +4334,22 @@ def test_danq_starts_from_known_motifs(runs):
     assert "m.meme" in read_json("runs/danq/args.json")["settings"]["data_files"]
 
 
+def test_unlabelled_dna_does_not_hide_the_data_of_its_name(monkeypatch):
+    """Both files may be called train.mat: args.json holds the content of both."""
+    write_data()
+    kept = {}
+
+    @contextlib.contextmanager
+    def run_folder(args, script, simulated, sources):
+        kept.update(sources)
+        yield True
+
+    monkeypatch.setattr(danq, "run_folder", run_folder)
+    flags = [*SMALL, "--data-dir", ".", "--unlabelled", "train.mat"]
+    superq.main([*flags, "--unlabelled-limit", "4"])
+    assert {"train.mat", "unlabelled train.mat"} < kept.keys()
+
+
 def test_unlabelled_files_are_packed_from_fasta_and_mat():
     X = random_sequences(6)
     text = f">a\n{''.join(map(letters_of, X))}\n>b\n{'N' * 999}A\n"
@@ -4426,6 +4451,22 @@ def captured_figures(monkeypatch):
 
 def numbers_in(cell):
     return [float(number) for number in re.findall(r"[+-]\.?[\d.]+", cell)]
+
+
+def test_all_of_a_difference_is_of_the_labels_whose_scores_last():
+    """Of 20 labels 10 lack a class where a stretch is left out; the others decide."""
+    whole = np.repeat([0.01, -0.1], 10) + np.linspace(0, 1e-4, 20)
+    without = np.tile(whole, (50, 1))
+    without[3, 10:] = np.nan
+    factors = np.array([f"factor {k}" for k in range(20)])
+    cells = superq.difference_cells(whole, without, factors)
+    mean, other_dna, other_factors, labels, in_factors, verdict = cells
+    assert mean.startswith("+0.0100")
+    assert all(number > 0 for number in numbers_in(other_factors))
+    assert (labels, in_factors, verdict) == ("10 of 10", "10 of 10", "higher")
+    without[5] = np.nan
+    assert superq.difference_cells(whole, without, factors) == ["-"] * 6
+    assert np.isnan(superq.other_dna(whole, without)).all()
 
 
 def test_differences_and_their_intervals_on_made_up_scores(runs):
@@ -4611,7 +4652,7 @@ def test_a_learning_curve_has_its_points_at_the_training_windows(runs, monkeypat
     kmer = runs["kmer"][0]
     for name, n, score in (("a", 40, 0.6), ("b", 40, 0.7), ("c", 80, 0.8)):
         scores = [[score, score / 4]] * 3
-        made_up_run(name, kmer, scores, train_sequences=2 * n, strands=True)
+        made_up_run(name, kmer, scores, train_windows=n)
         record = read_json(f"{name}/args.json")
         record["settings"]["seed"] = ord(name)
         Path(name, "args.json").write_text(json.dumps(record))
@@ -4624,6 +4665,33 @@ def test_a_learning_curve_has_its_points_at_the_training_windows(runs, monkeypat
     points = [axis.lines[0].get_xydata() for axis in figures["curve.png"].axes]
     np.testing.assert_allclose(points[0], [[40, 0.65], [80, 0.8]])
     np.testing.assert_allclose(points[1], [[40, 0.1625], [80, 0.2]])
+    # The same once more, by a --limit above all windows: no second seed.
+    shutil.copytree("c", "d")
+    record = read_json("d/args.json")
+    record["settings"]["limit"] = 9000
+    Path("d/args.json").write_text(json.dumps(record))
+    superq.main("--curve c d a b --output curve.md".split())
+    assert table_rows("curve.md")[2][2] == "0.8000 / 0.2000"
+
+
+def test_runs_of_other_labels_or_training_data_are_not_compared(runs, capsys):
+    kmer = runs["kmer"][0]
+    made_up_run("a", kmer, [[0.6, 0.1], [0.7, 0.2]])
+    made_up_run("b", kmer, [[0.6, 0.1], [0.7, 0.2]], factors=["factor 1", "factor 0"])
+    says = "b does not match a: the factors of their labels differ"
+    check_one_line(capsys, says, superq.main, ["--compare", "a", "b"])
+    rows = read_table("a/metrics.csv")
+    shutil.copytree("a", "c")
+    names = [rows[1]["name"], rows[0]["name"]]
+    swapped = [row | {"name": name} for row, name in zip(rows, names, strict=True)]
+    danq.write_csv(Path("c/metrics.csv"), swapped)
+    says = "c does not match a: the names of their labels differ"
+    check_one_line(capsys, says, superq.main, ["--compare", "a", "c"])
+    files = read_json("a/args.json")["settings"]["data_files"]
+    shutil.rmtree("c")
+    copy_run("a", "c", data_files=files | {"train.mat": "another"}, seed=2)
+    says = "c does not match a: another train.mat"
+    check_one_line(capsys, says, superq.main, ["--compare", "a", "c"])
 
 
 def test_seeds_become_a_mean_and_other_settings_rows_of_their_own(
@@ -4639,6 +4707,7 @@ def test_seeds_become_a_mean_and_other_settings_rows_of_their_own(
         summary["means"]["all"]["auroc"] = auroc
         summary |= {
             "limit": windows,
+            "train_windows": windows,
             "train_sequences": 2 * windows,
             "test_windows": tested,
         }
@@ -4725,6 +4794,24 @@ def test_encodings_already_made_are_kept(runs):
             file["train/Z"], np.concatenate([0 * Z[:40], Z[40:]])
         )
     assert not Path("run/encodings.part").exists()
+
+
+@pytest.mark.parametrize("made", [0, 3, 10])
+def test_the_time_of_encodings_counts_what_was_made_before_a_kill(monkeypatch, made):
+    """Ten blocks of 2 s each, of which some were made; the last may be all."""
+    clock = [100.0]
+    monkeypatch.setattr(superq.time, "time", lambda: clock[0])
+
+    def encode(bits):
+        clock[0] += 2
+        return bits
+
+    split = split_of(random_sequences(20), np.zeros((20, 9), np.uint8))
+    blocks = [(split, slice(i, i + 2)) for i in range(0, 20, 2)]
+    part = Path("encodings.part")
+    part.write_bytes(split.X[: 2 * made].tobytes())
+    assert superq.encode_to_part(part, encode, blocks, row_bytes=500) == 20
+    assert part.read_bytes() == split.X.tobytes()
 
 
 def test_a_full_disk_gives_one_line_and_keeps_what_was_made(runs, capsys):
@@ -5428,6 +5515,24 @@ def test_run_all_goes_on_after_a_fault_and_prints_commands_that_work(tmp_path):
     predict = next(line for line in run.stdout.splitlines() if "--predict" in line)
     words = shlex.split(predict.removeprefix("|"))
     assert words[words.index("--out-dir") + 1] == "my runs/superq"
+
+
+def test_a_run_of_other_settings_is_not_in_the_table(tmp_path):
+    """It lies where a stage that was refused would have written."""
+    fake_environment()
+    Path("data").mkdir()
+    Path("runs/superq-paper").mkdir(parents=True)
+    Path("runs/superq-paper/summary.json").write_text("{}")
+    run = run_all(DATA="data", EPOCHS="2", MOTIFS="", RUNS="runs")
+    assert run.returncode == 0, run.stderr
+    assert "without a result (see above): runs/superq-paper-epochs2" in run.stdout
+    (compared,) = calls("--compare")
+    assert "runs/superq-paper-epochs2" in compared
+    Path("runs/superq-paper-epochs2/summary.json").write_text("{}")
+    Path("calls").unlink()
+    run = run_all(DATA="data", EPOCHS="2", RUNS="runs")
+    (compared,) = calls("--compare")
+    assert "superq-paper" not in compared
 
 
 def test_run_all_says_what_it_takes(tmp_path):
