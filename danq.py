@@ -2619,7 +2619,9 @@ def load_labels(data_dir, n_labels):
         wanted = want.split("\t")
         # Of the header all words count, of the others only the number.
         title = number > 1 or row == wanted
-        if len(row) != len(wanted) or row[0] != wanted[0] or not title:
+        # The factor alone may be empty.
+        whole = len(row) == len(wanted) and all(row[:3])
+        if not whole or row[0] != wanted[0] or not title:
             raise BadInput(
                 f"{path}, line {number}: must be {want!r} (tabs between), is {line!r}"
             )
