@@ -2010,9 +2010,7 @@ def read_runs(folders):
     runs = []
     for folder, name in zip(folders, names, strict=True):
         settings = danq.finished_settings(folder)
-        summary = danq.read_json(
-            Path(folder) / "summary.json", "means", "labels", "train_windows"
-        )
+        summary = danq.read_json(Path(folder) / "summary.json", "means", "labels")
         means = summary["means"]["all"]
         if not means["labels"]:
             raise BadInput(
@@ -2561,6 +2559,8 @@ def by_windows(runs):
     """{training windows: runs}."""
     sizes = {}
     for run in runs:
+        if "train_windows" not in run:
+            raise BadInput(f"{run['folder']} is of an older version: train again")
         same_size = sizes.setdefault(run["train_windows"], [])
         # A --limit above all windows is none: the same run twice is no second seed.
         seeds = [one["settings"]["seed"] for one in same_size]
