@@ -2633,7 +2633,8 @@ def draw_lines(axis, lines, dashed=()):
         axis.plot(*zip(*points, strict=True), marker="osD^v<>"[i % 7], linestyle=style)
         height = (names.index(name) + 0.5) / len(names)
         axis.annotate(
-            name,
+            # In lines, so that room is left for the lines that are drawn.
+            name.replace(", ", ",\n"),
             points[-1],
             (1.08, height),
             va="center",
