@@ -372,8 +372,8 @@ def training_summary(history):
 def train_epoch(model, train, valid, args, checkpoint, callbacks):
     """One epoch, or what a kill left of it; its losses and accuracies.
 
-    fit() is called for one epoch at a time: so each begins with the batches, in the
-    order, that its number alone decides, wherever a run goes on.
+    fit() gets one epoch at a time: the order of its batches depends on its number
+    alone, and is the same where a run goes on.
     """
     epoch = len(checkpoint.history)
     batches = Batches(
@@ -2668,7 +2668,9 @@ def unique_labels(rows):
     labels = []
     for column, assay, name, *factor in rows:
         # Without that column, or where it is empty: by the name.
-        own = "".join(factor) or factor_of(name)
+        own = factor_of(name)
+        if factor and factor[0]:
+            own = factor[0]
         if names.count(name) > 1:
             name += f"|{column}"
             while name in taken:
@@ -3873,9 +3875,10 @@ def refuse_equal_names(path):
     # The index: a line for each record, its name first.
     for line in Path(f"{path}.fai").read_text().splitlines():
         name = line.split("\t")[0]
-        first = first_of.setdefault(plain_name(name), name)
-        if first is not name:
-            raise BadInput(one_chromosome(path, first, name))
+        key = plain_name(name)
+        if key in first_of:
+            raise BadInput(one_chromosome(path, first_of[key], name))
+        first_of[key] = name
 
 
 def one_chromosome(path, first, name):
@@ -4003,6 +4006,7 @@ class FirstMutations:
 
     def __init__(self, span):
         self.name = None
+        self.start = None  # the first position
         self.span = span  # bases that are changed in a record at most
         self.bases = {}
         self.effects = {}
@@ -4013,9 +4017,9 @@ class FirstMutations:
         for (record, position, ref, alt), effect in zip(places, effects, strict=True):
             if self.name is None:
                 self.name = record
-            # The next record, or one of the same name, which starts elsewhere.
-            start = min(self.bases, default=position)
-            elsewhere = not start <= position < start + self.span
+                self.start = position
+            # The next record, or one of the same name: it starts elsewhere, or again.
+            elsewhere = not self.start <= position < self.start + self.span
             if record != self.name or elsewhere or (position, alt) in self.effects:
                 self.ended = True
             if not self.ended:

@@ -116,6 +116,7 @@ check_settings() {
     local numbers='^[0-9]+( [0-9]+)*$'
     local sizes='^([1-9][0-9]* )*([1-9][0-9]*|all)$'
     local modes="--demo, --real, --deepsea, --curve, --study, --full, --speed, --setup or --test"
+    local refusal="takes one word or none: $modes, not: $*"
     case $what in
         --help | -h)
             # What stands above, up to the first line that is no comment.
@@ -124,10 +125,10 @@ check_settings() {
             ;;
         '' | --demo | --real | --deepsea | --curve | --study | --full | --speed) ;;
         --setup | --test) ;;
-        *) die "takes one word or none: $modes, not: $*" ;;
+        *) die "$refusal" ;;
     esac
     if (( $# > 1 )); then
-        die "takes one word or none: $modes, not: $*"
+        die "$refusal"
     fi
     for name in LIMIT EPOCHS; do
         if [[ ${!name} && ! ${!name} =~ $number ]]; then
@@ -768,8 +769,7 @@ superq_runs() {
 
 # The first of SEEDS has no suffix.
 all_seeds_of_superq() {
-    local seed
-    local suffix=
+    local seed suffix
     for seed in $SEEDS; do
         suffix=-seed$seed
         if [[ $seed == "${SEEDS%% *}" ]]; then
@@ -779,6 +779,16 @@ all_seeds_of_superq() {
     done
 }
 
+# The yardsticks that read known motifs, where there are some.   motif_yardsticks FLAGS...
+motif_yardsticks() {
+    if [[ $motifs ]]; then
+        # The first has a network, too, which learns in epochs.
+        stage motifs "${forest[@]}" ${EPOCHS:+--epochs "$EPOCHS"} \
+            --features motifs --motif-file "$motifs" "$@"
+        stage chosen "${forest[@]}" --features chosen --motif-file "$motifs" "$@"
+    fi
+}
+
 # The main command: every method once, on all windows.
 chain() {
     local features
@@ -786,11 +796,7 @@ chain() {
     danq_runs "${SEEDS%% *}" ''
     all_seeds_of_superq
     say "the yardsticks: other features into the same forest"
-    if [[ $motifs ]]; then
-        stage motifs "${forest[@]}" ${EPOCHS:+--epochs "$EPOCHS"} \
-            --features motifs --motif-file "$motifs"
-        stage chosen "${forest[@]}" --features chosen --motif-file "$motifs"
-    fi
+    motif_yardsticks
     for features in kmer gc cpg untrained pca; do
         stage $features "${forest[@]}" --features $features
     done
@@ -975,11 +981,7 @@ point_of_curve() {
         superq_runs "$seed" "-seed$seed" "$@"
     done
     stage kmer "${forest[@]}" --features kmer "$@"
-    if [[ $motifs ]]; then
-        stage motifs "${forest[@]}" ${EPOCHS:+--epochs "$EPOCHS"} \
-            --features motifs --motif-file "$motifs" "$@"
-        stage chosen "${forest[@]}" --features chosen --motif-file "$motifs" "$@"
-    fi
+    motif_yardsticks "$@"
     for seed in $DANQ_SEEDS; do
         danq_runs "$seed" "-seed$seed" "$@"
     done

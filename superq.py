@@ -2003,7 +2003,8 @@ def runs_folder(folder):
 def read_runs(folders):
     """Finished runs: their summaries, and a few keys more.
 
-    folder, name, settings, code; auroc and others, the means over all labels
+    folder, name, settings, code; rows, of metrics.csv; auroc and others, the means over
+    all labels
     """
     # Short names, unless two runs have the same.
     names = [Path(os.path.realpath(folder)).name for folder in folders]
@@ -2021,6 +2022,7 @@ def read_runs(folders):
         run["name"] = name if names.count(name) == 1 else str(folder)
         run["settings"] = danq.without_places(settings)
         run["code"] = danq.read_json(Path(folder) / "args.json").get("code")
+        run["rows"] = danq.read_metrics(folder)
         runs.append(run)
     return runs
 
@@ -2047,9 +2049,8 @@ def compare(folders, output):
     # A row of the table for each group.
     groups = group_runs(runs, ("seed",))
     scores = {name: scores_of(group) for name, group in groups.items()}
-    rows = danq.read_metrics(base["folder"])
-    factors = np.array([row["factor"] for row in rows])
-    assays = np.array([row["assay"] for row in rows])
+    factors = np.array(label_column(base, "factor"))
+    assays = np.array(label_column(base, "assay"))
 
     figures = {"": draw_comparison(groups, scores), "-training": draw_training(runs)}
     if len(groups) > 1:
@@ -2100,29 +2101,22 @@ def check_comparable(run, base):
         "strands",
         "base_rate",
     )
+    both = f"{run['folder']} does not match {base['folder']}:"
     # Scores on other windows, or after other training data, are another question's.
     for key in keys:
         if run[key] != base[key]:
-            raise BadInput(
-                f"{run['folder']} does not match {base['folder']}: "
-                f"{key} is {run[key]}, not {base[key]}"
-            )
+            raise BadInput(f"{both} {key} is {run[key]}, not {base[key]}")
     hashes = [one["settings"]["data_files"].get("train.mat") for one in (run, base)]
     if hashes[0] != hashes[1]:
-        raise BadInput(
-            f"{run['folder']} does not match {base['folder']}: another train.mat"
-        )
+        raise BadInput(f"{both} another train.mat")
     # Labels are compared one by one, in their order.
     for key in ("name", "assay", "factor"):
         if label_column(run, key) != label_column(base, key):
-            raise BadInput(
-                f"{run['folder']} does not match {base['folder']}: the {key}s of their "
-                "labels differ (metrics.csv)"
-            )
+            raise BadInput(f"{both} the {key}s of their labels differ (metrics.csv)")
 
 
 def label_column(run, key):
-    return [row[key] for row in danq.read_metrics(run["folder"])]
+    return [row[key] for row in run["rows"]]
 
 
 def group_runs(runs, free):
@@ -2261,10 +2255,9 @@ def comparison_row(name, runs, assays, unit):
 def answer_rows(runs):
     """A row for each answer that SuperQ could give; scores on other data have none."""
     rows = []
-    answers = runs[0].get("answers", {})
     if not all(run.get("answers") for run in runs):
-        answers = {}
-    for answer in answers:
+        return rows
+    for answer in runs[0]["answers"]:
         row = [f"- {answer}"]
         for key in ("auroc", "auprc"):
             values = [run["answers"][answer][key] for run in runs]
@@ -2304,8 +2297,7 @@ def scores_of(runs):
     for run in runs:
         # With all test windows ...
         path = run["folder"] / "metrics.csv"
-        rows = danq.read_metrics(run["folder"])
-        whole.append(numbers_of(rows, path, "auroc", "auprc"))
+        whole.append(numbers_of(run["rows"], path, "auroc", "auprc"))
         # ... and with one stretch of them left out.
         path = run["folder"] / "without.npz"
         with danq.file_faults(path, "train again with --restart"):
@@ -2483,7 +2475,7 @@ def difference_cells(whole, without, factors):
     # All of these are of the same labels.
     scored = always_scored(whole, without)
     if not scored.any():
-        return ["-"] * (len(DIFFERENCES_HEAD) - 3)
+        return ["-"] * (len(DIFFERENCES_HEAD) - 3)  # less model, against, score
     whole = np.where(scored, whole, np.nan)
     mean, low, high = other_dna(whole, without)
     factors_low, factors_high = other_factors(whole, factors)

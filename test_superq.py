@@ -5536,6 +5536,25 @@ def test_a_run_of_other_settings_is_not_in_the_table(tmp_path):
     assert "superq-paper" not in compared
 
 
+def test_epochs_reach_the_yardstick_that_has_a_network(tmp_path):
+    fake_environment()
+    Path("data").mkdir()
+    Path("known.meme").write_text("MOTIF")
+    run = run_all(DATA="data", EPOCHS="2", MOTIFS="known.meme", SEEDS="5 7 5")
+    assert run.returncode == 0, run.stderr
+    (motifs,) = calls("--features motifs")
+    assert "--epochs 2" in motifs
+    (chosen,) = calls("--features chosen")
+    assert "--epochs" not in chosen
+    # A seed that stands twice is the same run twice, not another's folder.
+    seeds = {}
+    for call in calls("--seed", "superq.py"):
+        words = call.split()
+        folder = words[words.index("--out-dir") + 1]
+        assert seeds.setdefault(folder, words[words.index("--seed") + 1])
+        assert f"--seed {seeds[folder]}" in call
+
+
 def test_run_all_says_what_it_takes(tmp_path):
     fake_environment()
     run = run_all("--help")
