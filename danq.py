@@ -1746,8 +1746,8 @@ class Checkpoint:
 def training_callbacks(args, checkpoint):
     return [
         KeepCheckpoint(checkpoint, args.checkpoint_minutes),
-        StepBar(args.epochs),
-        TimeAhead(args.epochs),
+        StepBar(args.epochs, checkpoint),
+        TimeAhead(args.epochs, checkpoint),
         TimeLimit(checkpoint, args.max_seconds),
     ]
 
@@ -1784,17 +1784,20 @@ class KeepCheckpoint(keras.callbacks.Callback):
 class StepBar(keras.callbacks.Callback):
     """One progress bar an epoch."""
 
-    def __init__(self, epochs):
+    def __init__(self, epochs, checkpoint):
         super().__init__()
         self.epochs = epochs
+        self.checkpoint = checkpoint
 
     def on_epoch_begin(self, epoch, logs=None):
+        # Keras counts what a kill left of the epoch.
+        self.first = self.checkpoint.step
         unit = f"step of epoch {epoch + 1}/{self.epochs}"
-        self.bar = progress(self.params["steps"], unit)
+        self.bar = progress(self.first + self.params["steps"], unit)
 
     def on_train_batch_begin(self, step, logs=None):
-        self.done = step
-        self.bar.update(step)
+        self.done = self.first + step
+        self.bar.update(self.done)
 
     def on_epoch_end(self, epoch, logs=None):
         # The last batch has no next one that would count it.
@@ -1807,10 +1810,15 @@ class TimeAhead(keras.callbacks.Callback):
     WARM_UP = 5  # steps that compile
     STEPS = 100
 
-    def __init__(self, epochs):
+    def __init__(self, epochs, checkpoint):
         super().__init__()
         self.epochs = epochs
+        self.checkpoint = checkpoint
         self.steps = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # Also of an epoch of which a kill left a part.
+        self.steps_an_epoch = self.checkpoint.step + self.params["steps"]
 
     def on_train_batch_begin(self, step, logs=None):
         # The device may lag behind: it is waited for at both ends of the measurement.
@@ -1820,7 +1828,7 @@ class TimeAhead(keras.callbacks.Callback):
         if self.steps == self.WARM_UP + self.STEPS:
             self.wait_for_device()
             seconds = (time.time() - self.mark) / self.STEPS
-            whole = seconds * self.params["steps"] * self.epochs
+            whole = seconds * self.steps_an_epoch * self.epochs
             if sys.stdout.isatty():
                 print()  # below the bar
             print(f"at this rate training takes {duration(whole)}")

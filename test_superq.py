@@ -4779,6 +4779,27 @@ def test_a_run_that_is_killed_ends_as_if_it_had_not_been(killed, name):
     check_same_run(folder, expected)
 
 
+def test_the_time_ahead_and_the_bar_are_of_whole_epochs(monkeypatch, capsys):
+    """A run goes on in epoch 1 after 40 of its 160 steps; a step takes a second."""
+    clock = [0.0]
+    monkeypatch.setattr(danq.time, "time", lambda: clock[0])
+    monkeypatch.setattr(danq.TimeAhead, "wait_for_device", lambda self: None)
+    checkpoint = danq.Checkpoint(Path("none.npz"))
+    checkpoint.step = 40
+    callbacks = [danq.StepBar(3, checkpoint), danq.TimeAhead(3, checkpoint)]
+    for callback in callbacks:
+        callback.set_params({"steps": 120})
+        callback.on_epoch_begin(0)
+    for step in range(120):
+        clock[0] += 1
+        checkpoint.step = 40 + step
+        for callback in callbacks:
+            callback.on_train_batch_begin(step)
+    assert (callbacks[0].done, callbacks[0].bar.target) == (159, 160)
+    # 3 * 160 seconds
+    assert "at this rate training takes 8.0 minutes" in capsys.readouterr().out
+
+
 def test_encodings_already_made_are_kept(runs):
     """A kill left two batches of 20 and a half, here of zeros: two stay."""
     out, _, flags = runs["kmer"]
