@@ -342,33 +342,6 @@ def fit(model, train, valid, args, patience, chance="", prepare=None):
     return training_summary(history)
 
 
-def keep_epoch(network, history, out_dir):
-    """Write history.csv and, where the last epoch is the best so far, model.keras."""
-    if best_epoch(history) == len(history):
-        with new_file(out_dir / "model.keras") as temporary:
-            network.save(temporary)
-    write_csv(out_dir / "history.csv", history)
-
-
-def refuse_divergence(history):
-    """BadInput where no loss was finite yet: there is no model to keep."""
-    if not best_epoch(history):
-        raise BadInput(
-            f"diverged in its first epoch: loss {history[-1]['loss']:.4g}: "
-            "lower the learning rate, --restart"
-        )
-
-
-def training_summary(history):
-    best = best_epoch(history)
-    return {
-        "epochs": len(history),
-        "best_epoch": best,
-        "seconds": sum_seconds(history),
-        "seconds_to_best": sum_seconds(history[:best]),
-    }
-
-
 def train_epoch(model, train, valid, args, checkpoint, callbacks):
     """One epoch, or what a kill left of it; its losses and accuracies.
 
@@ -403,52 +376,6 @@ def train_epoch(model, train, valid, args, checkpoint, callbacks):
     }
 
 
-# A history is a list of rows, one for each epoch:
-# {"epoch": 1, "seconds": 9.5, "loss": .2, "acc": .9, "val_loss": .3, "val_acc": .9}.
-# Without validation data the last two are None.
-
-
-def history_row(history, checkpoint, logs, model):
-    """The row of an epoch that has just ended.
-
-    An epoch whose last step broke the weights has diverged, too, though the mean of its
-    losses may be finite. Without validation this is looked for here; with it val_loss
-    shows it.
-    """
-    if "val_loss" not in logs and not has_finite_weights(model):
-        logs["loss"] = math.nan
-    row = {
-        "epoch": len(history) + 1,
-        "seconds": round(checkpoint.seconds() - sum_seconds(history), 2),
-    }
-    for key in ("loss", "acc", "val_loss", "val_acc"):
-        row[key] = logs.get(key)
-    return row
-
-
-def has_finite_weights(model):
-    for weight in model.get_weights():
-        if not np.isfinite(weight).all():
-            return False
-    return True
-
-
-def print_epoch(row, epochs, rate, chance):
-    scores = ""
-    for key in ("loss", "acc", "val_loss", "val_acc"):
-        # Without validation two of them are missing.
-        if row[key] is not None:
-            scores += f" - {key}: {row[key]:.4g}"
-    print(
-        f"Epoch {row['epoch']}/{epochs} - {row['seconds']:.0f}s{scores}"
-        f" - {rate:,.0f} samples/s{chance}"
-    )
-
-
-def sum_seconds(history):
-    return round(sum(row["seconds"] for row in history), 2)
-
-
 def best_epoch(history):
     """That of the lowest validation loss, counted from 1.
 
@@ -480,12 +407,6 @@ def reason_to_stop(history, patience, checkpoint, max_seconds):
     if len(history) - best_epoch(history) >= patience:
         return f"no better validation loss in {patience} epochs"
     return None
-
-
-def is_late(checkpoint, max_seconds):
-    if not max_seconds:  # no limit was given
-        return False
-    return checkpoint.seconds() > max_seconds
 
 
 # ---- scores
@@ -537,51 +458,6 @@ def score_label(y, p, threshold):
     }
 
 
-def scores_without(P, Y, n=STRETCHES):
-    """AUROC and AUPRC of each label with one of n stretches of the windows left out.
-
-    Windows stand along the genome, and neighbours share most of their bases: these
-    leave together.
-    P, Y : scores and labels (windows, K)
-    Returns (n, K, 2), NaN where one class only is left; n at most the windows.
-    """
-    windows, n_labels = P.shape
-    n = min(n, windows)
-    # Example, 7 windows, 3 stretches: 0 0 0 1 1 2 2
-    stretch = np.arange(windows) * n // windows
-    scores = np.empty((n, n_labels, 2))
-    for k in range(n_labels):
-        # Sorted once: scikit-learn would sort again for each stretch.
-        order = np.argsort(-P[:, k], kind="stable")
-        p = P[order, k]
-        # Windows of one score have one rank: where such a group ends.
-        ends = np.flatnonzero(np.append(np.diff(p) != 0, True))
-        for i in range(n):
-            kept = stretch[order] != i
-            scores[i, k] = ranked_scores(Y[order, k], kept, ends)
-    return scores
-
-
-def ranked_scores(y, kept, ends):
-    """AUROC and AUPRC of labels y (windows,) in falling order of their scores.
-
-    kept : which windows count;  ends : where a group of equal scores ends
-    """
-    called = kept.cumsum()[ends]  # windows above a threshold
-    right = (y & kept).cumsum()[ends]  # of them with the label
-    wrong = called - right
-    positives = right[-1]
-    negatives = wrong[-1]
-    if not positives or not negatives:
-        return np.nan, np.nan
-    # The area below the curve of right over wrong.
-    area = np.trapezoid(np.append(0, right), np.append(0, wrong))
-    # Average precision: each step in recall at the precision that it reaches.
-    precision = right / np.maximum(called, 1)
-    steps = np.diff(right, prepend=0)
-    return area / positives / negatives, (steps * precision).sum() / positives
-
-
 def evaluate(P, Y, labels, thresholds):
     """Rows of metrics.csv and their means {"all" or assay: {...}}.
 
@@ -627,57 +503,7 @@ def mean_scores(rows):
     return means
 
 
-def finish_run(out_dir, P, Y, labels, thresholds, summary):
-    """Score; write metrics.csv, without.npz and, last, summary.json.
-
-    P, Y : scores and labels of the test windows (windows, K)
-    """
-    rows, means = evaluate(P, Y, labels, thresholds)
-    write_csv(out_dir / "metrics.csv", rows)
-    with new_file(out_dir / "without.npz") as temporary:
-        np.savez(temporary, scores=scores_without(P, Y))
-    summary |= {
-        "labels": len(rows),
-        "labels_scored": means["all"]["labels"],
-        "means": means,
-        "peak_memory_gb": peak_memory(),
-    }
-    # Last, so that a kill before it leaves an unfinished run.
-    write_json(out_dir / "summary.json", summary)
-    print_scores(summary)
-
-
-def print_scores(summary):
-    """Means of all labels and of each assay, chance and the papers beside them."""
-    note = " (SIMULATED data)" if summary["simulated"] else ""
-    print(
-        f"{summary['labels_scored']} of {summary['labels']} labels have both classes "
-        f"in the test split{note}"
-    )
-    print(
-        f"  {'':20} labels   AUROC   AUPRC      F1  recall at 10 % FDR"
-        "   chance: AUROC .5, AUPRC"
-    )
-    for name, mean in summary["means"].items():
-        if mean["labels"]:
-            scores = "".join(f"{mean[key]:8.4f}" for key in MEASURES)
-            print(f"  {name:20}{mean['labels']:7}{scores}{mean['base_rate']:35.4f}")
-    # Beside it the papers' numbers, where the labels are the papers'.
-    for name, paper in published(summary).items():
-        auroc = paper["auroc"][0]
-        auprc = paper["auprc"][0]
-        print(f"  {'published ' + name:27}{auroc:8.4f}{auprc:8.4f}")
-
-
-def published(summary):
-    """The papers' scores where they may stand beside a run's, else {}."""
-    # Only DeepSEA's labels are the papers' labels.
-    if summary["labels"] == 919 and not summary["simulated"]:
-        return PUBLISHED
-    return {}
-
-
-# ---- the command line
+# ---- all stages
 
 
 def main(argv=None):
@@ -749,6 +575,43 @@ def train_and_test(args, out_dir):
         finish_run(out_dir, P_test, test.window_labels(), labels, thresholds, summary)
 
 
+def finish_run(out_dir, P, Y, labels, thresholds, summary):
+    """Score; write metrics.csv, without.npz and, last, summary.json.
+
+    P, Y : scores and labels of the test windows (windows, K)
+    """
+    rows, means = evaluate(P, Y, labels, thresholds)
+    write_csv(out_dir / "metrics.csv", rows)
+    with new_file(out_dir / "without.npz") as temporary:
+        np.savez(temporary, scores=scores_without(P, Y))
+    summary |= {
+        "labels": len(rows),
+        "labels_scored": means["all"]["labels"],
+        "means": means,
+        "peak_memory_gb": peak_memory(),
+    }
+    # Last, so that a kill before it leaves an unfinished run.
+    write_json(out_dir / "summary.json", summary)
+    print_scores(summary)
+
+
+def score_split(score, split, batch_size, strand_blind=False):
+    """Scores (windows, K) of a Split; score : packed (n, 500) -> (n, K)."""
+    # Where one strand says it all, the other need not be asked.
+    strands = split.strands and not strand_blind
+    return strand_mean(score, split.X, split.windows, strands, batch_size)
+
+
+def trained_scores(out_dir):
+    """A finished run as a function, packed (n, 500) -> (n, K)."""
+    finished_settings(out_dir, "danq.py")
+    return FromBits(load_model(out_dir)).predict_on_batch
+
+
+# ==== The machinery: not needed to understand DanQ.
+# ---- flags, and what a run is called
+
+
 def run_name(args):
     """What tables and figures call a run: "DanQ", and what differs from the paper's."""
     name = "DanQ-JASPAR" if args.jaspar else "DanQ"
@@ -774,111 +637,12 @@ def describe(args, train, test):
     }
 
 
-def score_split(score, split, batch_size, strand_blind=False):
-    """Scores (windows, K) of a Split; score : packed (n, 500) -> (n, K)."""
-    # Where one strand says it all, the other need not be asked.
-    strands = split.strands and not strand_blind
-    return strand_mean(score, split.X, split.windows, strands, batch_size)
-
-
-def trained_scores(out_dir):
-    """A finished run as a function, packed (n, 500) -> (n, K)."""
-    finished_settings(out_dir, "danq.py")
-    return FromBits(load_model(out_dir)).predict_on_batch
-
-
-def score_elsewhere(args, score, strand_blind=False):
-    """Score the run in --out-dir on --test-data's test.mat.
-
-    -> out_dir/test-NAME/, or --output. Labels are matched by name.
-    score : packed (n, 500) -> (n, K)
-    strand_blind : it answers the same for a sequence and its reverse complement
-    """
-    out_dir = Path(args.out_dir)
-    folder = Path(args.test_data)
-    home = Path(os.path.realpath(folder))
-    # By default within the run; with --output a run of somebody else stays as it is.
-    target = Path(args.output or out_dir / f"test-{home.name}")
-    # Packed copies lie beside what is written, where writing is allowed.
-    packing = packed_dir(target if args.output else out_dir)
-    with locked(target):  # the place is tried before an hour is spent on the scores
-        refuse_other_scores(target, home)
-        test = load_split(folder, "test", packing, args.limit)
-        warn_of_base_order(folder, test)
-        score_and_write(args, score, strand_blind, test, target, home)
-
-
-def refuse_other_scores(target, home):
-    """BadInput where a folder holds more than scores on the data of `home`."""
-    for name in ("checkpoint.npz", "history.csv", "model.keras"):
-        if (target / name).exists():
-            raise BadInput(f"{target} holds a run: name a new folder with --output")
-    path = target / "summary.json"
-    if path.is_file() and read_json(path).get("tested_on") != str(home):
-        raise BadInput(
-            f"{target} holds the scores of another run or other data: "
-            "name a new folder with --output"
-        )
-
-
-def score_and_write(args, score, strand_blind, test, target, home):
-    out_dir = Path(args.out_dir)
-    trained = read_metrics(out_dir)
-    labels, outputs = match_labels(load_labels(home, test.n_labels), trained)
-    columns = [label.column for label in labels]
-    print(
-        f"test: {args.test_data}, {test.windows:,} windows; "
-        f"{len(labels)} of {len(trained)} labels are there"
-    )
-    # Thresholds are the run's own: nothing is chosen on other data.
-    P = score_split(score, test, args.batch_size, strand_blind)
-    thresholds = [float(trained[output]["threshold"]) for output in outputs]
-    Y = test.window_labels()[:, columns]
-    summary = read_json(out_dir / "summary.json")
-    for key in ("reconstruction", "subset_accuracy", "answers"):
-        summary.pop(key, None)  # of the run's own test split
-    summary |= {
-        "data": args.test_data,
-        "tested_on": str(home),
-        "limit": args.limit,
-        "test_windows": test.windows,
-        "strands": test.strands,
-        "simulated": summary["simulated"] or test.simulated,
-    }
-    # An older score in this folder is outdated from here on.
-    (target / "summary.json").unlink(missing_ok=True)
-    write_json(target / "args.json", read_json(out_dir / "args.json"))
-    finish_run(target, P[:, outputs], Y, labels, thresholds, summary)
-    print(f"-> {target}")
-
-
-def match_labels(labels, trained):
-    """Those of `labels` that a run has learned, and which of its outputs they are.
-
-    labels : [Label]
-    trained : rows of the run's metrics.csv, one for each output
-    """
-    names = [row["name"] for row in trained]
-    known = [label for label in labels if label.name in names]
-    # As many unnamed labels may be the same ones; more or fewer are not.
-    if len(labels) != len(trained):
-        # label_3 of other data is another label, where nobody has named it.
-        known = [label for label in known if not is_placeholder(label.name)]
-    if not known:
-        raise BadInput(
-            f"none of its {len(labels)} labels ({labels[0].name}, ...) is among the "
-            f"run's {len(names)} ({names[0]}, ...): labels.tsv beside the data names "
-            "them"
-        )
-    return known, [names.index(label.name) for label in known]
-
-
 def parse_args(argv=None):
     # None stands for: as the recipe, or the network, has it.
     paper = RECIPES["2016"]
     ours = RECIPES["ours"]
     epochs = f"{paper['epochs']}; --recipe ours: {ours['epochs']}"
-    moves = f"{paper['move']}; --recipe ours: {ours['move']}"
+    moves = f" ({paper['move']}; --recipe ours: {ours['move']})"
     parser, groups = shared_arguments(__doc__, "runs/danq", epochs, BATCH, moves)
     # The network's sizes, by default the paper's.
     network = groups["network"].add_argument
@@ -986,7 +750,11 @@ def shared_arguments(doc, out_dir, epochs, batch_size, move):
 
     epochs, move : what is usual, as --help says it
     """
-    parser = Parser(usage="%(prog)s [options]", description=doc.splitlines()[0])
+    parser = Parser(
+        usage="%(prog)s [options]",
+        description=doc.splitlines()[0],
+        allow_abbrev=False,  # --test is no --test-data
+    )
     parser.set_defaults(given=())
     groups = {}
     # The order in which --help shows them.
@@ -1042,15 +810,14 @@ def shared_arguments(doc, out_dir, epochs, batch_size, move):
         "--move",
         type=number(int, 0, 100),
         metavar="N",
-        help="move each training window at random by up to N bases, an even number; "
-        "SuperQ's features are the mean of three views of a window, N bases apart, too "
-        f"({move})",
+        help="move each training window at random by up to N bases, an even number"
+        + move,
     )
     training(
         "--seed",
         type=number(int, 0, 2**32 - 1),
         default=1337,
-        help="of weights, dropout, order, forest (%(default)s)",
+        help="of all that is drawn at random (%(default)s)",
     )
     # 0: after every step.
     training(
@@ -1110,8 +877,8 @@ def shared_arguments(doc, out_dir, epochs, batch_size, move):
         metavar="FILE",
         help="where --predict, --variants, --mutate write (and superq.py's --compare, "
         "--curve); default: predictions.tsv, effects.tsv, mutations.tsv here, "
-        "comparison.md and curve.md beside the runs; a table whose name ends in .h5 is "
-        "HDF5, float16",
+        "comparison.md and curve.md beside the runs (what is there is replaced); a "
+        "table whose name ends in .h5 is HDF5, float16",
     )
     # Figures are vector graphics, too: .svg beside each .png.
     after(
@@ -1166,14 +933,30 @@ class Parser(argparse.ArgumentParser):
             raise BadInput("--move must be an even number: two bases share a byte")
         # What would be ignored is refused.
         refuse_alone(args)
-        for flag in ("predict", "variants", "mutate", "motifs", "compare", "curve"):
-            if args.limit and getattr(args, flag, None):
+        for flag in COMMANDS:
+            takes_limit = flag in ("test_data", "make_demo_data")
+            if args.limit and getattr(args, flag, None) and not takes_limit:
+                flag = flag.replace("_", "-")
                 raise BadInput(f"--limit is of data files: not with --{flag}")
         return args
 
 
+# What a script does in place of a training.
+COMMANDS = (
+    "predict",
+    "variants",
+    "mutate",
+    "motifs",
+    "test_data",
+    "compare",
+    "curve",
+    "make_data",
+    "make_demo_data",
+)
+
+
 def refuse_alone(args):
-    """BadInput where a flag is given without one that it belongs to."""
+    """BadInput where a flag lacks the one that it belongs to, or of two commands."""
     needs = {
         "plot": ("predict", "mutate"),
         "labels": ("predict", "variants", "mutate"),
@@ -1190,8 +973,10 @@ def refuse_alone(args):
         if getattr(args, flag) is not None and not given:
             names = " or ".join(f"--{other}" for other in others)
             raise BadInput(f"--{flag} needs {names.replace('_', '-')}")
-    if sum(x is not None for x in (args.predict, args.variants, args.mutate)) > 1:
-        raise BadInput("--predict, --variants, --mutate: give one of them")
+    commands = [flag for flag in COMMANDS if getattr(args, flag, None)]
+    if len(commands) > 1:
+        first, second = (f"--{flag}".replace("_", "-") for flag in commands[:2])
+        raise BadInput(f"{first} and {second}: give one of them")
     if args.top and (args.output or "").endswith(".h5"):
         raise BadInput("--top writes rows of text: not with an --output in .h5")
 
@@ -1201,7 +986,7 @@ class Given(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None):
         setattr(namespace, self.dest, values)
-        namespace.given = {*getattr(namespace, "given", ()), self.dest}
+        namespace.given = {*namespace.given, self.dest}
 
 
 def number(kind, least, most=10**9):
@@ -1219,9 +1004,6 @@ def number(kind, least, most=10**9):
 
 
 positive = number(int, 1)
-
-
-# ==== The machinery: not needed to understand DanQ.
 # ---- feeding bits
 # Data travel to the device as bits, 8 numbers of 0 or 1 in a byte, as np.packbits
 # packs them. A network is wrapped so that the device unpacks them itself.
@@ -1332,12 +1114,15 @@ def read_motifs(path):
         site had been seen for each root of their number, equally often of each base
     BadInput names the line that is no motif of DNA.
     """
-    lines = [(number, line.split()) for number, line in text_lines(path)]
-    lines = [(number, words) for number, words in lines if words]
+    lines = []
+    for number, line in text_lines(path):
+        if line.strip():
+            lines.append((number, line.split()))
+    read = read_meme
     # JASPAR's begin like FASTA: >MA0139.2 CTCF
-    is_jaspar = bool(lines) and lines[0][1][0].startswith(">")
+    if lines and lines[0][1][0].startswith(">"):
+        read = read_jaspar
     motifs = {}
-    read = read_jaspar if is_jaspar else read_meme
     for name, P, n_sites in read(path, lines):
         # A name that stands twice: both motifs count.
         while name in motifs:
@@ -1353,7 +1138,7 @@ def read_meme(path, lines):
 
     lines : [(number, words)], none empty
     """
-    name = None
+    name = "unnamed"
     rows_left = 0
     for line_number, words in lines:
         where = f"{path}, line {line_number}"
@@ -1413,7 +1198,9 @@ def counts_of(letter, line_number, words, path):
         counts = [float(number) for number in numbers]
     except ValueError:
         counts = []
-    if found != letter or not counts or min(counts) < 0:
+    # A NaN makes the sum one, which is not below infinity either.
+    fits = bool(counts) and min(counts) >= 0 and sum(counts) < math.inf
+    if found != letter or not fits:
         raise BadInput(
             f"{path}, line {line_number}: must be {letter} [ and its counts ]"
         )
@@ -1441,8 +1228,10 @@ def probabilities(words, where):
         row = [float(word) for word in words]
     except ValueError:
         row = []
-    # Files round to a few digits, so that a sum may be a little off.
-    if len(row) != 4 or min(row) < 0 or abs(sum(row) - 1) > 0.02:
+    # Files round to a few digits, so that a sum may be a little off. That of a NaN is
+    # nowhere near.
+    fits = len(row) == 4 and min(row) >= 0 and abs(sum(row) - 1) <= 0.02
+    if not fits:
         raise BadInput(f"{where}: must be four probabilities whose sum is 1")
     return [row[LETTERS.index(base)] for base in BASES]
 
@@ -1666,6 +1455,88 @@ def central(x, n):
     return x[:, first : first + n]
 
 
+# ---- history: what each epoch leaves
+
+
+# A history is a list of rows, one for each epoch:
+# {"epoch": 1, "seconds": 9.5, "loss": .2, "acc": .9, "val_loss": .3, "val_acc": .9}.
+# Without validation data the last two are None.
+
+
+def history_row(history, checkpoint, logs, model):
+    """The row of an epoch that has just ended.
+
+    An epoch whose last step broke the weights has diverged, too, though the mean of its
+    losses may be finite. Without validation this is looked for here; with it val_loss
+    shows it.
+    """
+    if "val_loss" not in logs and not has_finite_weights(model):
+        logs["loss"] = math.nan
+    row = {
+        "epoch": len(history) + 1,
+        "seconds": round(checkpoint.seconds() - sum_seconds(history), 2),
+    }
+    for key in ("loss", "acc", "val_loss", "val_acc"):
+        row[key] = logs.get(key)
+    return row
+
+
+def has_finite_weights(model):
+    for weight in model.get_weights():
+        if not np.isfinite(weight).all():
+            return False
+    return True
+
+
+def sum_seconds(history):
+    return round(sum(row["seconds"] for row in history), 2)
+
+
+def keep_epoch(network, history, out_dir):
+    """Write history.csv and, where the last epoch is the best so far, model.keras."""
+    if best_epoch(history) == len(history):
+        with new_file(out_dir / "model.keras") as temporary:
+            network.save(temporary)
+    write_csv(out_dir / "history.csv", history)
+
+
+def refuse_divergence(history):
+    """BadInput where no loss was finite yet: there is no model to keep."""
+    if not best_epoch(history):
+        raise BadInput(
+            f"diverged in its first epoch: loss {history[-1]['loss']:.4g}: "
+            "lower the learning rate, --restart"
+        )
+
+
+def training_summary(history):
+    best = best_epoch(history)
+    return {
+        "epochs": len(history),
+        "best_epoch": best,
+        "seconds": sum_seconds(history),
+        "seconds_to_best": sum_seconds(history[:best]),
+    }
+
+
+def print_epoch(row, epochs, rate, chance):
+    scores = ""
+    for key in ("loss", "acc", "val_loss", "val_acc"):
+        # Without validation two of them are missing.
+        if row[key] is not None:
+            scores += f" - {key}: {row[key]:.4g}"
+    print(
+        f"Epoch {row['epoch']}/{epochs} - {row['seconds']:.0f}s{scores}"
+        f" - {rate:,.0f} samples/s{chance}"
+    )
+
+
+def is_late(checkpoint, max_seconds):
+    if not max_seconds:  # no limit was given
+        return False
+    return checkpoint.seconds() > max_seconds
+
+
 # ---- checkpoints and what else happens while fit() runs
 
 
@@ -1861,6 +1732,176 @@ class TimeLimit(keras.callbacks.Callback):
         if is_late(self.checkpoint, self.max_seconds):
             # fit() looks at it after the batch that begins now.
             self.model.stop_training = True
+
+
+# ---- scores without a stretch of the windows
+
+
+def scores_without(P, Y, n=STRETCHES):
+    """AUROC and AUPRC of each label with one of n stretches of the windows left out.
+
+    Windows stand along the genome, and neighbours share most of their bases: these
+    leave together.
+    P, Y : scores and labels (windows, K)
+    Returns (n, K, 2), NaN where one class only is left; n at most the windows.
+    """
+    windows, n_labels = P.shape
+    n = min(n, windows)
+    # Example, 7 windows, 3 stretches: 0 0 0 1 1 2 2
+    stretch = np.arange(windows) * n // windows
+    scores = np.empty((n, n_labels, 2))
+    for k in range(n_labels):
+        # Sorted once: scikit-learn would sort again for each stretch.
+        order = np.argsort(-P[:, k], kind="stable")
+        p = P[order, k]
+        # Windows of one score have one rank: where such a group ends.
+        ends = np.flatnonzero(np.append(np.diff(p) != 0, True))
+        for i in range(n):
+            kept = stretch[order] != i
+            scores[i, k] = ranked_scores(Y[order, k], kept, ends)
+    return scores
+
+
+def ranked_scores(y, kept, ends):
+    """AUROC and AUPRC of labels y (windows,) in falling order of their scores.
+
+    kept : which windows count;  ends : where a group of equal scores ends
+    """
+    called = kept.cumsum()[ends]  # windows above a threshold
+    right = (y & kept).cumsum()[ends]  # of them with the label
+    wrong = called - right
+    positives = right[-1]
+    negatives = wrong[-1]
+    if not positives or not negatives:
+        return np.nan, np.nan
+    # The area below the curve of right over wrong.
+    area = np.trapezoid(np.append(0, right), np.append(0, wrong))
+    # Average precision: each step in recall at the precision that it reaches.
+    precision = right / np.maximum(called, 1)
+    steps = np.diff(right, prepend=0)
+    return area / positives / negatives, (steps * precision).sum() / positives
+
+
+# ---- scores in a terminal
+
+
+def print_scores(summary):
+    """Means of all labels and of each assay, chance and the papers beside them."""
+    note = " (SIMULATED data)" if summary["simulated"] else ""
+    print(
+        f"{summary['labels_scored']} of {summary['labels']} labels have both classes "
+        f"in the test split{note}"
+    )
+    print(
+        f"  {'':20} labels   AUROC   AUPRC      F1  recall at 10 % FDR"
+        "   chance: AUROC .5, AUPRC"
+    )
+    for name, mean in summary["means"].items():
+        if mean["labels"]:
+            scores = "".join(f"{mean[key]:8.4f}" for key in MEASURES)
+            print(f"  {name:20}{mean['labels']:7}{scores}{mean['base_rate']:35.4f}")
+    # Beside it the papers' numbers, where the labels are the papers'.
+    for name, paper in published(summary).items():
+        auroc = paper["auroc"][0]
+        auprc = paper["auprc"][0]
+        print(f"  {'published ' + name:27}{auroc:8.4f}{auprc:8.4f}")
+
+
+def published(summary):
+    """The papers' scores where they may stand beside a run's, else {}."""
+    # Only DeepSEA's labels are the papers' labels.
+    if summary["labels"] == 919 and not summary["simulated"]:
+        return PUBLISHED
+    return {}
+
+
+# ---- scores on other data
+
+
+def score_elsewhere(args, score, strand_blind=False):
+    """Score the run in --out-dir on --test-data's test.mat.
+
+    -> out_dir/test-NAME/, or --output. Labels are matched by name.
+    score : packed (n, 500) -> (n, K)
+    strand_blind : it answers the same for a sequence and its reverse complement
+    """
+    out_dir = Path(args.out_dir)
+    folder = Path(args.test_data)
+    home = Path(os.path.realpath(folder))
+    # By default within the run; with --output a run of somebody else stays as it is.
+    target = Path(args.output or out_dir / f"test-{home.name}")
+    # Packed copies lie beside what is written, where writing is allowed.
+    packing = packed_dir(target if args.output else out_dir)
+    with locked(target):  # the place is tried before an hour is spent on the scores
+        refuse_other_scores(target, home)
+        test = load_split(folder, "test", packing, args.limit)
+        warn_of_base_order(folder, test)
+        score_and_write(args, score, strand_blind, test, target, home)
+
+
+def refuse_other_scores(target, home):
+    """BadInput where a folder holds more than scores on the data of `home`."""
+    for name in ("checkpoint.npz", "history.csv", "model.keras"):
+        if (target / name).exists():
+            raise BadInput(f"{target} holds a run: name a new folder with --output")
+    path = target / "summary.json"
+    if path.is_file() and read_json(path).get("tested_on") != str(home):
+        raise BadInput(
+            f"{target} holds the scores of another run or other data: "
+            "name a new folder with --output"
+        )
+
+
+def score_and_write(args, score, strand_blind, test, target, home):
+    out_dir = Path(args.out_dir)
+    trained = read_metrics(out_dir)
+    labels, outputs = match_labels(load_labels(home, test.n_labels), trained)
+    columns = [label.column for label in labels]
+    print(
+        f"test: {args.test_data}, {test.windows:,} windows; "
+        f"{len(labels)} of {len(trained)} labels are there"
+    )
+    # Thresholds are the run's own: nothing is chosen on other data.
+    P = score_split(score, test, args.batch_size, strand_blind)
+    thresholds = [float(trained[output]["threshold"]) for output in outputs]
+    Y = test.window_labels()[:, columns]
+    summary = read_json(out_dir / "summary.json")
+    for key in ("reconstruction", "subset_accuracy", "answers"):
+        summary.pop(key, None)  # of the run's own test split
+    summary |= {
+        "data": args.test_data,
+        "tested_on": str(home),
+        "limit": args.limit,
+        "test_windows": test.windows,
+        "strands": test.strands,
+        "simulated": summary["simulated"] or test.simulated,
+    }
+    # An older score in this folder is outdated from here on.
+    (target / "summary.json").unlink(missing_ok=True)
+    write_json(target / "args.json", read_json(out_dir / "args.json"))
+    finish_run(target, P[:, outputs], Y, labels, thresholds, summary)
+    print(f"-> {target}")
+
+
+def match_labels(labels, trained):
+    """Those of `labels` that a run has learned, and which of its outputs they are.
+
+    labels : [Label]
+    trained : rows of the run's metrics.csv, one for each output
+    """
+    names = [row["name"] for row in trained]
+    known = [label for label in labels if label.name in names]
+    # As many unnamed labels may be the same ones; more or fewer are not.
+    if len(labels) != len(trained):
+        # label_3 of other data is another label, where nobody has named it.
+        known = [label for label in known if not is_placeholder(label.name)]
+    if not known:
+        raise BadInput(
+            f"none of its {len(labels)} labels ({labels[0].name}, ...) is among the "
+            f"run's {len(names)} ({names[0]}, ...): name them as its metrics.csv does, "
+            "in labels.tsv beside the data"
+        )
+    return known, [names.index(label.name) for label in known]
 
 
 # ---- errors and files
@@ -2064,8 +2105,7 @@ def refuse_to_overwrite(output, *inputs):
             # Whatever the names: a link or ./x is the same file.
             if os.path.samefile(output, path):
                 raise BadInput(
-                    f"--output {output} would overwrite {path}, which is read: "
-                    "name another file"
+                    f"{output} would overwrite {path}, which is read: name another file"
                 )
 
 
@@ -2086,6 +2126,23 @@ def claim(path, size):
             if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
                 raise
             warn_of_no_reserve(error.strerror)
+
+
+@contextlib.contextmanager
+def new_hdf5(path, size=0, **options):
+    """A new HDF5 file, cut to what it holds: claim() takes more than is needed.
+
+    size : bytes to claim at once
+    """
+    if size:
+        claim(path, size)  # a full disk ends it here, before HDF5 is open
+    with h5py.File(path, "w", **options) as file:
+        if size:
+            claim(path, size)
+        yield file
+        file.flush()  # then nothing of it is in memory only
+        kept = file.id.get_filesize()
+    os.truncate(path, kept)
 
 
 @functools.cache  # once
@@ -2614,27 +2671,26 @@ def load_labels(data_dir, n_labels):
         ]
     # utf-8-sig: a spreadsheet begins its files with a byte-order mark.
     lines = path.read_text("utf-8-sig", "replace").rstrip("\n").split("\n")
-    expected = ["column\tassay\tname"]
-    expected += [f"{i}\tASSAY\tNAME" for i in range(n_labels)]
+    header = "column\tassay\tname"
+    example = "\tASSAY\tNAME"  # behind the number
     # The factor may stand in a fourth column.
-    if lines[0] == expected[0] + "\tfactor":
-        expected = [expected[0] + "\tfactor"]
-        expected += [f"{i}\tASSAY\tNAME\tFACTOR" for i in range(n_labels)]
+    if lines[0] == header + "\tfactor":
+        header += "\tfactor"
+        example += "\tFACTOR"
+    expected = [header] + [f"{i}{example}" for i in range(n_labels)]
     rows = []
-    for number, want in enumerate(expected, 1):
-        line = lines[number - 1] if number <= len(lines) else ""
+    for i, wanted in enumerate(expected):
+        line = lines[i] if i < len(lines) else ""
         row = line.split("\t")
-        wanted = want.split("\t")
-        # Of the header all words count, of the others only the number.
-        title = number > 1 or row == wanted
         # The factor alone may be empty.
-        whole = len(row) == len(wanted) and all(row[:3])
-        if not whole or row[0] != wanted[0] or not title:
+        whole = row[0] == wanted.split("\t")[0] and all(row[:3])
+        whole = whole and line.count("\t") == wanted.count("\t")
+        if not whole or (i == 0 and line != header):
             raise BadInput(
-                f"{path}, line {number}: must be {want!r} (tabs between), is {line!r}"
+                f"{path}, line {i + 1}: must be {wanted!r} (tabs between), is {line!r}"
             )
-        if number > 1 and row[1] == "all":
-            raise BadInput(f"{path}, line {number}: {ASSAY_ALL}")
+        if row[1] == "all":
+            raise BadInput(f"{path}, line {i + 1}: {ASSAY_ALL}")
         rows.append(row)
     if len(lines) > len(expected):
         raise BadInput(
@@ -2698,8 +2754,8 @@ def load_split(data_dir, name, folder, limit=None):
     if not path.is_file():
         raise BadInput(
             f"{path} is missing, one of train.mat, valid.mat, test.mat: "
-            "bash run_all.sh --real makes real ones; for simulated ones run "
-            "python danq.py --make-demo-data demo, then this again with --data-dir demo"
+            "name their folder in --data-dir; bash run_all.sh --real makes real ones "
+            "in real/data, python danq.py --make-demo-data demo simulated ones in demo"
         )
     # Copies of data folders of the same name must not meet.
     home = os.path.realpath(data_dir)
@@ -2759,10 +2815,8 @@ def content_hash(*paths):
     content = hashlib.sha256()
     for path in paths:
         with open(path, "rb") as file:
-            block = file.read(1 << 16)
-            while block:
+            while block := file.read(1 << 16):
                 content.update(block)
-                block = file.read(1 << 16)
     return content.hexdigest()[:16]
 
 
@@ -2861,8 +2915,8 @@ def check_layout(path, keys, X, Y=None):
 
     keys : names of the variables, of X and, where there is one, of Y
     """
-    arrays = [X, Y][: len(keys)]
-    for key, array in zip(keys, arrays, strict=True):
+    # strict=False: without a second key Y is not looked at.
+    for key, array in zip(keys, (X, Y), strict=False):
         # None where the variable is missing; a group in HDF5 has no shape either.
         if isinstance(array, h5py.Group) and "MATLAB_sparse" in array.attrs:
             raise BadInput(
@@ -2872,11 +2926,11 @@ def check_layout(path, keys, X, Y=None):
             raise BadInput(
                 f"{path} has no variable {key}: it must hold {' and '.join(keys)}"
             )
-        N = X.shape[-1]
-        shape = (LENGTH, 4, N)
+        N = (0, *X.shape)[-1]  # a single number has no shape
+        fits = X.shape == (LENGTH, 4, N)
         if array is Y:
-            shape = (*Y.shape[:1], N)
-        if array.shape != shape or 0 in shape:
+            fits = len(Y.shape) == 2 and Y.shape[1] == N
+        if not fits or 0 in array.shape:
             raise BadInput(
                 f"{path}: {key} has shape {array.shape} in HDF5 order, with {N} "
                 f"sequences; bases must be ({LENGTH}, 4, N), labels (K, N)"
@@ -3032,6 +3086,7 @@ def annotate(args, score, strand_blind=False):
     # Kept as they pass: the table may be standard output, or zipped.
     first = FirstRecord()  # for --plot
     done = 0
+    padded = 0
     bar = progress_beside(output, "bin")
     with new_table(output, PLACE, names, ["probability"], args.top) as add:
         for batch, P in scored_bins(fasta, score, strand_blind, args.batch_size):
@@ -3040,6 +3095,7 @@ def annotate(args, score, strand_blind=False):
             add(places, {"probability": P})
             for place, p in zip(places, P, strict=True):
                 first.add(place, p)
+                padded += place[-1]
             done += len(batch)
             bar.update(done)
         # An empty table would look like a result.
@@ -3048,7 +3104,8 @@ def annotate(args, score, strand_blind=False):
     bar.update(done, finalize=True)
     # And so would a message.
     to = messages(output)
-    print(f"{done:,} bins, {len(names)} labels -> {output}", file=to)
+    near_an_end = f" ({padded:,} padded with N)" if padded else ""
+    print(f"{done:,} bins{near_an_end}, {len(names)} labels -> {output}", file=to)
     if args.plot:
         # Of a factor in many cells one panel, unless labels were asked for.
         factors = names if args.labels else [factor_of(name) for name in names]
@@ -3099,9 +3156,11 @@ def choose_labels(out_dir, pattern=None):
             f"--labels {pattern} is no regular expression: {error}"
         ) from error
     if not columns:
-        # Names like TF|CTCF|A549, and their parts.
-        words = names + [part for name in names for part in name.split("|")]
-        alike = difflib.get_close_matches(pattern, words, 3) or names
+        alike = difflib.get_close_matches(pattern, names, 3)
+        if not alike:
+            # Parts of names like TF|CTCF|A549, each once.
+            parts = dict.fromkeys("|".join(names).split("|"))
+            alike = difflib.get_close_matches(pattern, parts, 3) or names
         raise BadInput(
             f"--labels {pattern} matches none of the run's {len(names)} labels, such "
             f"as {shortened(alike, 3)} (all are in {Path(out_dir) / 'metrics.csv'})"
@@ -3113,10 +3172,7 @@ def scored_bins(fasta, score, strand_blind, batch_size):
     """Yield batches of fasta_windows and their scores (n, K), over both strands."""
     # A generator: a genome is never in memory at once.
     windows = fasta_windows(fasta)
-    while True:
-        batch = list(itertools.islice(windows, batch_size))
-        if not batch:
-            return
+    while batch := list(itertools.islice(windows, batch_size)):
         X = letters_to_onehot(batch, fasta)
         yield batch, both_strands(score, X, strand_blind)
 
@@ -3394,26 +3450,22 @@ def new_hdf5_table(path, place, labels, keys):
     Scores are float16, (rows, K), in chunks of CHUNK rows.
     """
     text = h5py.string_dtype()
-    with new_file(path) as temporary:
-        with h5py.File(temporary, "w") as file:
-            file["labels"] = np.array(labels, text)
-            # Empty, and as long as they become: nobody knows the rows beforehand.
-            for name, kind in place.items():
-                kind = text if kind is str else kind
-                file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(4096,))
-            for key in keys:
-                shape = (0, len(labels))
-                most = (None, len(labels))
-                chunks = (CHUNK, len(labels))
-                file.create_dataset(key, shape, "f2", maxshape=most, chunks=chunks)
+    with new_file(path) as temporary, new_hdf5(temporary) as file:
+        file["labels"] = np.array(labels, text)
+        # Empty, and as long as they become: nobody knows the rows beforehand.
+        for name, kind in place.items():
+            kind = text if kind is str else kind
+            file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(4096,))
+        for key in keys:
+            shape = (0, len(labels))
+            most = (None, len(labels))
+            chunks = (CHUNK, len(labels))
+            file.create_dataset(key, shape, "f2", maxshape=most, chunks=chunks)
 
-            def add(rows, scores):
-                append_to_hdf5(file, place, rows, scores)
+        def add(rows, scores):
+            append_to_hdf5(file, place, rows, scores)
 
-            yield add
-            file.flush()
-            size = file.id.get_filesize()
-        os.truncate(temporary, size)  # more was claimed than needed
+        yield add
 
 
 def append_to_hdf5(file, place, rows, scores):
@@ -3496,9 +3548,8 @@ def write_variant_effects(args, score, strand_blind=False):
         tally = Tally(args.variants, args.genome, file)
         changes = variant_changes(genome, tally)
         bar = progress_beside(output, "allele")
-        ask = functools.partial(both_strands, score, strand_blind=strand_blind)
         for batch, P, P_alt in scored_changes(
-            changes, ask, columns, args.batch_size, args.genome
+            changes, score, strand_blind, columns, args.batch_size, args.genome
         ):
             # Written as they pass: the table may be larger than memory.
             add([change.place for change in batch], effects(P, P_alt, keys))
@@ -3539,11 +3590,11 @@ def log_odds(P):
     return scipy.special.logit(np.clip(P.astype(float), CLIPPED, 1 - CLIPPED))
 
 
-def scored_changes(changes, ask, columns, batch_size, path):
+def scored_changes(changes, score, strand_blind, columns, batch_size, path):
     """Yield batches of Changes, and their probabilities of some labels, (n, K) each.
 
-    ask : one-hot (n, 1000, 4) -> scores (n, K)
-    columns : numbers of the labels among the outputs of `ask`
+    score, strand_blind : as both_strands takes them
+    columns : numbers of the labels among the outputs of `score`
     path : the file that the windows are of, for errors
     """
     changes = iter(changes)
@@ -3554,13 +3605,14 @@ def scored_changes(changes, ask, columns, batch_size, path):
         for change in batch:
             row_of.setdefault(change.before, len(row_of))
             row_of.setdefault(change.after, len(row_of))
-        P = score_windows(list(row_of), ask, batch_size, path)[:, columns]
+        P = score_windows(list(row_of), score, strand_blind, batch_size, path)
+        P = P[:, columns]
         before = [row_of[change.before] for change in batch]
         after = [row_of[change.after] for change in batch]
         yield batch, P[before], P[after]
 
 
-def score_windows(windows, ask, batch_size, path):
+def score_windows(windows, score, strand_blind, batch_size, path):
     """Scores (n, K) of windows as fasta_windows yields them."""
     X = letters_to_onehot(windows, path)
     # Example, 13 windows in batches of 5: 2 are missing.
@@ -3569,7 +3621,7 @@ def score_windows(windows, ask, batch_size, path):
     X = np.concatenate([X, np.zeros((missing, LENGTH, 4), np.uint8)])
     scores = []
     for rows in gen_batches(len(X), batch_size):
-        scores.append(ask(X[rows]))
+        scores.append(both_strands(score, X[rows], strand_blind))
     return np.concatenate(scores)[: len(windows)]
 
 
@@ -3926,7 +3978,8 @@ def make_index(path, packed_so, to):
     with contextlib.ExitStack() as stack:
         # Beside it and renamed: another process shall not read half an index.
         new = [stack.enter_context(new_file(index)) for index in indices]
-        pyfaidx.Faidx(str(path), *new[:1], gzi_indexname=new[-1]).close()
+        # A plain file has no .gzi.
+        pyfaidx.Faidx(str(path), new[0], gzi_indexname=new[-1]).close()
 
 
 # ---- every change of a sequence, and its picture
@@ -3956,9 +4009,8 @@ def write_mutation_effects(args, score, strand_blind=False):
     # One record is in memory at a time, and a batch of its changes.
     with new_table(output, MUTATION_PLACE, names, keys, args.top) as add:
         changes = mutations(args.mutate, span, unknown)
-        ask = functools.partial(both_strands, score, strand_blind=strand_blind)
         for batch, P, P_alt in scored_changes(
-            changes, ask, columns, args.batch_size, args.mutate
+            changes, score, strand_blind, columns, args.batch_size, args.mutate
         ):
             places = [change.place for change in batch]
             add(places, effects(P, P_alt, keys))
@@ -3990,7 +4042,8 @@ def mutations(path, span, unknown):
         # Example, 5 letters: window -498..502, so the middle one, 2, is its base 500;
         # a span of 3 is the letters 1, 2, 3.
         window_start = len(letters) // 2 - LENGTH // 2
-        before = named_window(name, window_start, cut(letters, window_start))
+        window = cut(letters, window_start)
+        before = named_window(name, window_start, window)
         first = len(letters) // 2 - span // 2
         last = min(first + span, len(letters))
         for i in range(max(0, first), last):
@@ -4001,9 +4054,10 @@ def mutations(path, span, unknown):
                 continue
             for other in LETTERS.replace(base, ""):
                 place = (name, i + 1, base, other)
-                changed = before[-1][: i - window_start] + other.encode()
-                changed += before[-1][i - window_start + 1 :]
-                yield Change(place, before, named_window(name, window_start, changed))
+                changed = bytearray(window)
+                changed[i - window_start] = ord(other)
+                after = named_window(name, window_start, bytes(changed))
+                yield Change(place, before, after)
 
 
 class FirstMutations:
@@ -4374,6 +4428,8 @@ def assign_regions(chromosomes, given, genome):
         number = SPLITS.index(split)
         for region in regions or DEEPSEA_REGIONS[split]:
             where = f"--{split} {region}"
+            if not regions:
+                where += " (the default)"
             chromosome, first, last = find_region(region, chromosomes, where, genome)
             owner = chromosome.owner[first:last]
             if not np.isin(owner, (0, number)).all():
@@ -4398,9 +4454,10 @@ def find_region(region, chromosomes, where, genome):
         name, start, end = match.groups()
     chromosome = chromosomes.get(plain_name(name))
     if chromosome is None:
+        has = shortened([chromosome.name for chromosome in chromosomes.values()])
         raise BadInput(
-            f"{where}: {genome} has no {name}: give --valid and --test "
-            "as chr7:30508751-35296850, chr7:30508751- or chr7"
+            f"{where}: {genome} has no {name}, but {has}: give --valid and --test "
+            "parts of it, such as chr7:30508751-35296850, chr7:30508751- or chr7"
         )
     start = int(start.replace(",", "") or 1)
     end = int(end.replace(",", "") or chromosome.length)
@@ -4635,21 +4692,19 @@ def label_bits(chromosome, n_labels):
 
 
 def write_labels(folder, labels):
-    with new_file(folder / "labels.tsv") as temporary:
-        with open(temporary, "w", encoding="utf-8") as file:
-            print("column", "assay", "name", sep="\t", file=file)
-            for column, (assay, name, _) in enumerate(labels):
-                print(column, assay, name, sep="\t", file=file)
+    with new_text(folder / "labels.tsv") as file:
+        print("column", "assay", "name", sep="\t", file=file)
+        for column, (assay, name, _) in enumerate(labels):
+            print(column, assay, name, sep="\t", file=file)
 
 
 def write_beds(folder, chromosomes):
     """train.bed, valid.bed, test.bed: the bin of each forward row, in its order."""
     for split in SPLITS:
-        with new_file(folder / f"{split}.bed") as temporary:
-            with open(temporary, "w", encoding="utf-8") as file:
-                for chromosome in chromosomes.values():
-                    for start in chromosome.kept_for(split) * BIN:
-                        print(chromosome.name, start, start + BIN, sep="\t", file=file)
+        with new_text(folder / f"{split}.bed") as file:
+            for chromosome in chromosomes.values():
+                for start in chromosome.kept_for(split) * BIN:
+                    print(chromosome.name, start, start + BIN, sep="\t", file=file)
 
 
 def write_windows(folder, genome, chromosomes, n_labels):
@@ -4711,15 +4766,11 @@ def new_mat(path, n, n_labels):
     options = {"dtype": "u1", "compression": "gzip", "compression_opts": 1}
     chunk = min(2 * n, 64)
     shapes = {f"{split}xdata": (LENGTH, 4), f"{split}data": (n_labels,)}
-    with new_file(path) as temporary:
-        with h5py.File(temporary, "w", userblock_size=512) as file:
-            for key, shape in shapes.items():
-                chunks = (*shape, chunk)
-                file.create_dataset(key, (*shape, 2 * n), chunks=chunks, **options)
-            yield file
-            file.flush()  # then nothing of it is in memory only
-            size = file.id.get_filesize()
-        os.truncate(temporary, size)  # write_rows claims more than it needs
+    with new_file(path) as temporary, new_hdf5(temporary, userblock_size=512) as file:
+        for key, shape in shapes.items():
+            chunks = (*shape, chunk)
+            file.create_dataset(key, (*shape, 2 * n), chunks=chunks, **options)
+        yield file
 
 
 def write_rows(file, split, first, codes, Y):
@@ -4840,7 +4891,7 @@ def print_left_out(left_out):
             f"the genome lacks: {shortened(names)}"
         )
     if not any(left_out.values()):
-        print("left out: no peak")
+        print("no peak was left out")
 
 
 # ---- motifs and figures
@@ -4858,6 +4909,10 @@ def write_motifs(args, script):
     folder = Path(args.out_dir)
     path = args.motifs
     settings = finished_settings(folder, script)
+    # --motifs in place of --motif-start: the known motifs would be lost.
+    for flag in ("motif_start", "motif_file", "jaspar"):
+        if settings.get(flag):
+            refuse_to_overwrite(path, settings[flag])
     model = load_model(folder)
     if "motif_scan" not in [layer.name for layer in model.layers]:
         raise BadInput(
@@ -4877,7 +4932,7 @@ def write_motifs(args, script):
     bits = (P * np.log2(P / background)).sum(-1)  # (filters, width)
     order = [i for i in np.argsort(-bits.sum(1)) if sites[i]]
     prefix = "SIMULATED_" if test.simulated else ""
-    with new_file(path) as temporary, open(temporary, "w") as file:
+    with new_text(path) as file:
         print(meme_header(background), file=file)
         # A matrix each, most information first.
         for i in order:
@@ -5023,7 +5078,7 @@ FACTORS = 6  # of the demo's transcription factors the last two bind pairs of mo
 PAIRED = (4, 5)
 
 
-def make_demo_data(folder, windows=4000, seed=1337):
+def make_demo_data(folder, windows, seed):
     """Write a SIMULATED data set in DeepSEA's layouts, both strands.
 
     windows : for training; an eighth as many for valid, a quarter for test
@@ -5041,9 +5096,6 @@ def make_demo_data(folder, windows=4000, seed=1337):
         raise BadInput(
             f"{folder} exists already: name a new folder for --make-demo-data"
         )
-    # Made beside it and renamed at the end: half a data set never has its name.
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    temporary.mkdir(parents=True, exist_ok=True)
     # All splits share these motifs, or nothing could be learned.
     motifs = random_motifs(np.random.default_rng(seed))
     sizes = {  # at most DeepSEA's
@@ -5051,14 +5103,14 @@ def make_demo_data(folder, windows=4000, seed=1337):
         "valid": min(max(windows // 8, 8), 4_000),
         "test": min(max(windows // 4, 8), 227_512),
     }
-    for split, n in sizes.items():
-        path = temporary / f"{split}.mat"
-        write_demo_split(path, split, n, motifs, seed)
-        if split != "train":
-            rewrite_as_v5(path)  # as DeepSEA ships them
-    write_demo_labels(temporary)
-    write_demo_motifs(temporary / "motifs.meme", motifs, seed)
-    os.replace(temporary, folder)
+    with new_folder(folder) as temporary:
+        for split, n in sizes.items():
+            path = temporary / f"{split}.mat"
+            write_demo_split(path, split, n, motifs, seed)
+            if split != "train":
+                rewrite_as_v5(path)  # as DeepSEA ships them
+        write_demo_labels(temporary)
+        write_demo_motifs(temporary / "motifs.meme", motifs, seed)
     print(
         f"SIMULATED data: {windows:,} training windows, both strands, 919 labels "
         f"-> {folder}"
@@ -5068,26 +5120,15 @@ def make_demo_data(folder, windows=4000, seed=1337):
 def write_demo_split(path, split, n, motifs, seed):
     """One MATLAB v7.3 file of n windows, then their reverse complements."""
     number = SPLITS.index(split)
-    chunk = min(n, 64)
-    options = {"dtype": "u1", "compression": "gzip"}
-    with h5py.File(path, "w") as file:
+    with new_mat(path, n, 919) as file:
         file["simulated"] = np.ones((1, 1), np.uint8)
-        X = file.create_dataset(
-            f"{split}xdata", (LENGTH, 4, 2 * n), chunks=(LENGTH, 4, chunk), **options
-        )
-        Y = file.create_dataset(
-            f"{split}data", (919, 2 * n), chunks=(919, chunk), **options
-        )
         # In blocks, so that any number of windows fits in memory.
-        for first in range(0, n, 4096):
-            last = min(first + 4096, n)
+        for first in range(0, n, WINDOWS):
             rng = np.random.default_rng([seed, number, first])
-            x, y, _ = simulate(rng, last - first, motifs)
-            # As HDF5 shows MATLAB's arrays: (1000, 4, N) and (K, N).
-            X[..., first:last] = x.transpose(1, 2, 0)
-            X[..., n + first : n + last] = reverse_complement(x).transpose(1, 2, 0)
-            Y[:, first:last] = y.T
-            Y[:, n + first : n + last] = y.T
+            X, Y, _ = simulate(rng, min(WINDOWS, n - first), motifs)
+            # An N, all zeros, is 4.
+            codes = np.where(X.any(-1), X.argmax(-1), UNKNOWN).astype(np.uint8)
+            write_rows(file, split, first, codes, Y)
 
 
 def write_demo_labels(folder):

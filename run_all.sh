@@ -936,7 +936,7 @@ study() {
         stage study-weight$weight "${ours[@]}" --label-weight $weight
     done
     stage study-not-moved "${ours[@]}" --move 0
-    stage study-no-lstm "${ours[@]}" --no-lstm
+    stage study-no-lstm "${ours[@]}" --lstm-units 0
     # What the digits and their decoder do for the annotation.
     stage study-digits-random "${ours[@]}" --digits random
     stage study-digits-none "${ours[@]}" --digits none

@@ -86,7 +86,7 @@ CORE_STEPS = 13  # the central ones of these steps
 FILTERS = 96
 LSTM_UNITS = 16  # each way
 # With --motif-start: filters that start as known motifs, those that start at random.
-KNOWN_FILTERS = 256
+KNOWN_FILTERS = danq.KNOWN_FILTERS
 FREE_FILTERS = 32
 KNOWN_WIDTH = 20
 KNOWN_SHARE = 0.002  # before training each answers at its best places, 2 of 1,000
@@ -123,20 +123,6 @@ SAMPLES = 50_000  # windows that a GROUP of trees grows on at most
 PROJECTIONS = 8  # random sums of labels that trees grow on
 SHARE = 0.25  # of a GROUP's rows, drawn with replacement for each tree
 GROUP = 100  # trees
-
-# What the paper's training printed, epoch by epoch; its Figs. 2 and 3.
-PAPER_LOG = {
-    "danq.py": {
-        "loss": [0.0767],
-        "val_loss": [0.0684, 0.0666],
-        "acc": [0.9791],
-        "val_acc": [0.9815],
-    },
-    "superq.py": {
-        "acc": [0.2526, 0.2511, 0.2526, 0.2525, 0.2560, 0.2505, 0.2511, 0.2505],
-    },
-}
-PAPER_LOSS = (1.4e8, 4.7e9)  # the autoencoder's, lowest and highest of eight epochs
 
 
 # ---- from the 2018 autoencoder to ours
@@ -382,6 +368,87 @@ def by_strand(x):
     return ops.reshape(x, (2, -1, x.shape[-1]))
 
 
+@keras.saving.register_keras_serializable("superq")
+class KmerCounts(layers.Layer):
+    """Square roots of the counts of k-mers in the central `span` bases.
+
+    (B, 1000, 4) -> (B, n): a k-mer and its reverse complement are counted together, so
+    that n is 10 for k = 2, 32 for k = 3 and 136 for k = 4.
+    """
+
+    def __init__(self, k, span, **options):
+        super().__init__(**options)
+        self.k = k
+        self.span = span
+        self.n_words = 4**k
+        # What stands on the other strand is a word's mate: both are added, and of each
+        # pair one column stays. A palindrome (AT) is its own mate and counts twice.
+        mates = reverse_complements(k)
+        self.one_of_each = np.flatnonzero(np.arange(self.n_words) <= mates)
+        self.its_mate = mates[self.one_of_each]
+
+    def compute_output_shape(self, input_shape):
+        # Without it, Keras traces `call` wherever a network is built: half a second.
+        return input_shape[0], len(self.one_of_each)
+
+    def call(self, X):
+        X = central(X, self.span)
+        places = self.span - self.k + 1
+        base = ops.argmax(X, -1)  # (B, span), A, G, C, T are 0, 1, 2, 3
+        known = known_bases(X)
+
+        # The number of the word at each place, k digits in base 4. The first base
+        # counts most (in base_4_numeral, least; either would do):
+        #     GATT -> 1, 0, 3, 3 -> ((1 * 4 + 0) * 4 + 3) * 4 + 3 = 79
+        # An unknown base looks like A here, but its word is not whole: it counts 0.
+        word = ops.zeros_like(base[:, :places])
+        whole = ops.ones_like(known[:, :places])
+        for i in range(self.k):
+            word = word * 4 + base[:, i : i + places]
+            whole = whole * known[:, i : i + places]
+
+        # One sum over all sequences at once, into n_sequences * n_words bins: those
+        # of sequence b begin at b * n_words. Example, 2-mers: AG (1) is bin 1 in
+        # sequence 0, bin 17 in sequence 1.
+        n_sequences = ops.shape(X)[0]
+        sequence = ops.arange(n_sequences, dtype=base.dtype)[:, None]
+        bin_number = sequence * self.n_words + word
+        counts = ops.segment_sum(
+            ops.reshape(whole, (-1,)),
+            ops.reshape(bin_number, (-1,)),
+            n_sequences * self.n_words,
+        )
+        counts = ops.reshape(counts, (-1, self.n_words))
+
+        # Each word, and what counts for it on the other strand.
+        own = ops.take(counts, self.one_of_each, 1)
+        other = ops.take(counts, self.its_mate, 1)
+        return ops.sqrt(own + other)
+
+    def get_config(self):
+        return super().get_config() | {"k": self.k, "span": self.span}
+
+
+def reverse_complements(k):
+    """The number of each k-mer's reverse complement, (4^k,).
+
+    Numbers as in KmerCounts. Example, GA: 1 * 4 + 0 = 4; its reverse complement TC is
+    3 * 4 + 2 = 14.
+    """
+    word = np.arange(4**k)
+    mate = np.zeros_like(word)
+    for _ in range(k):
+        last = word % 4
+        word = word // 4
+        mate = mate * 4 + (3 - last)  # A, G, C, T: the complement of digit d is 3 - d
+    return mate
+
+
+def known_bases(X):
+    """(B, length, 4) -> (B, length): 1 where one base is set, 0 at an N."""
+    return ops.cast(ops.equal(ops.sum(X, -1), 1), "float32")
+
+
 def build_paper(
     filters=danq.FILTERS, lstm_units=danq.LSTM_UNITS, recipe=PAPER, dtype=None
 ):
@@ -503,6 +570,24 @@ def rising_and_falling(args, epochs, n_sequences):
     steps = danq.steps_of(epochs, n_sequences, args.batch_size)
     top = args.top_rate
     return danq.adam(steps, top, FIRST_RATE / top, LAST_RATE / top)
+
+
+def settle_training(args, windows):
+    """The arguments, with --epochs and --top-rate where these were not given.
+
+    They depend on the data; args.json keeps what was given, so that a learning curve
+    finds runs of one command together.
+    windows : for training
+    """
+    args = argparse.Namespace(**vars(args))
+    # The rates were chosen on validation, at 2,000, 8,000 and 32,247 windows, the three
+    # epochs of many windows by the time they take.
+    many = windows >= MANY_WINDOWS
+    if args.epochs is None:
+        args.epochs = HEADED_EPOCHS if args.head_epochs and many else EPOCHS
+    if args.top_rate is None:
+        args.top_rate = HEADED_RATE if args.head_epochs and not many else TOP_RATE
+    return args
 
 
 def train_autoencoder(args, train, splits, out_dir):
@@ -665,14 +750,6 @@ def reconstruction(recipe, model, train, test, batch_size):
     return report
 
 
-def print_reconstruction(report, n):
-    print(
-        f"held-out DNA, {n:,} test sequences: bases rebuilt "
-        f"{report['base_accuracy']:.4f} ({report['bits_per_base']:.3f} bits); "
-        f"commonest base {report['commonest_base']:.4f}; the 2018 paper .2526"
-    )
-
-
 def base_shares(split):
     """Shares of A, G, C, T in an even sample of rows."""
     sample = danq.even_sample(len(split.X), 5000)
@@ -715,130 +792,6 @@ def encodings_of(autoencoder, recipe, move=0):
         return Z.astype(recipe.encodings)
 
     return encode
-
-
-def write_encodings(path, encode, splits, labels, about, batch_size, one_strand):
-    """Stage 2: encode all splits into an HDF5 file.
-
-    /train/Z (N, width), /train/Y (N, K), attributes windows, strands; /valid, /test;
-    /labels (K, 3) assay, name, factor. A kill leaves the batches that were made in
-    path.part: the next call goes on after them.
-    one_strand : encode each window once, as its forward strand
-    """
-    part = path.with_suffix(".part")
-    # One encoding shows width and type; a whole batch compiles for those that follow.
-    first = encode(splits["train"].X[:batch_size])[:1]
-    blocks = []  # (split, rows), in the order of the file
-    n_rows = {}
-    for name, split in splits.items():
-        # All forward strands come first.
-        n_rows[name] = split.windows if one_strand else len(split.X)
-        for rows in gen_batches(n_rows[name], batch_size):
-            blocks.append((split, rows))
-    # A raw file first, as a kill in the middle would spoil an HDF5 file.
-    seconds = encode_to_part(part, encode, blocks, row_bytes=first.nbytes)
-    started = time.time()
-
-    n_labels = len(labels)
-    label_bytes = sum(n_rows.values()) * (
-        n_labels // 4 + 4
-    )  # gzip needs far less than a byte each
-    size = os.path.getsize(part) + label_bytes + (1 << 20)
-    with (
-        open(part, "rb") as encodings,
-        new_file(path) as temporary,
-        new_hdf5(temporary, size) as file,
-    ):
-        # With their labels beside them, encodings are of use without this kit.
-        table = [label[1:] for label in labels]
-        file["labels"] = np.array(table, h5py.string_dtype())
-        for name, split in splits.items():
-            group = file.create_group(name)
-            write_split(group, split, n_rows[name], encodings, first)
-        seconds = round(seconds + time.time() - started, 2)
-        file.attrs["about"] = json.dumps(about | {"encoding_seconds": seconds})
-    part.unlink()
-    width = first.shape[1]
-    print(f"[2/3] encodings: {width} numbers a sequence -> {path} ({seconds:.0f} s)")
-
-
-def encode_to_part(part, encode, blocks, row_bytes):
-    """Append the encodings of blocks to a raw file, after those that it holds.
-
-    blocks : [(split, rows)];  Returns the seconds that all of them take.
-    """
-    sizes = [(rows.stop - rows.start) * row_bytes for _, rows in blocks]
-    ends = np.cumsum(sizes)  # where each block ends in the file
-    bar = danq.progress(len(blocks))
-    with danq.file_faults(part, damage=()), open(part, "ab") as file:
-        # Whole blocks stay; a kill may have cut through the last one.
-        # Example, ends 20, 40, 60 and 50 bytes: two blocks, 40 bytes.
-        done = int(np.searchsorted(ends, file.tell(), "right"))
-        file.truncate(ends[done - 1] if done else 0)
-        started = time.time()
-        for i in range(done, len(blocks)):
-            split, rows = blocks[i]
-            file.write(encode(split.X[rows]).tobytes())
-            bar.update(i + 1)
-    made_now = len(blocks) - done
-    if not made_now:  # one of them again, for its time alone
-        split, rows = blocks[0]
-        encode(split.X[rows])
-        made_now = 1
-    # Those made before took as long, each.
-    return (time.time() - started) * len(blocks) / made_now
-
-
-def write_split(group, split, n, encodings, first):
-    """A split's encodings, from an open raw file, and labels into an HDF5 group.
-
-    n : of its rows
-    first : an encoding (1, width), which shows width and type
-    """
-    width = first.shape[1]
-    n_labels = split.n_labels
-    group.attrs.update(windows=split.windows, strands=n > split.windows)
-    # Chunks of whole rows; fletcher32 notices a damaged one.
-    Z = group.create_dataset(
-        "Z", (n, width), first.dtype, chunks=(min(n, 256), width), fletcher32=True
-    )
-    Y = group.create_dataset(
-        "Y", (n, n_labels), "u1", chunks=(min(n, 1024), n_labels), compression="gzip"
-    )
-    for rows in gen_batches(n, 8192):
-        numbers = (rows.stop - rows.start) * width
-        Z[rows] = np.fromfile(encodings, first.dtype, numbers).reshape(-1, width)
-        Y[rows] = split.labels(rows)
-
-
-@contextlib.contextmanager
-def new_hdf5(path, size):
-    """A new HDF5 file with `size` bytes of disk claimed; it is cut to what it holds."""
-    danq.claim(path, size)  # a full disk ends it here, before HDF5 is open
-    with h5py.File(path, "w") as file:
-        danq.claim(path, size)
-        yield file
-        file.flush()
-        end = file.id.get_filesize()
-    os.truncate(path, end)
-
-
-@contextlib.contextmanager
-def open_encodings(out_dir):
-    """Yield encodings.h5 and what it says about its run."""
-    path = out_dir / "encodings.h5"
-    advice = "remove it and give the command again without --reuse-encodings"
-    if not path.is_file():
-        raise BadInput(f"{path} is missing: run once without --reuse-encodings")
-    with danq.file_faults(path, advice):
-        file = h5py.File(path)
-        about = json.loads(file.attrs["about"])
-        for name in SPLITS:
-            file[f"{name}/Z"]  # a KeyError: damaged
-            file[f"{name}/Y"]
-    # HDF5 finds a damaged chunk when it is read, with an OSError.
-    with file, danq.file_faults(path, advice, OSError):
-        yield file, about
 
 
 # ---- a random forest for many labels
@@ -935,6 +888,669 @@ def predict_forest(forest, Z):
     # (n, leaves) x (leaves, K): for each row the sum over its leaves.
     reached = leaf_matrix(leaves_of(forest, Z), len(forest["means"]))
     return reached @ forest["means"] / np.float32(len(forest["root"]))
+
+
+# ---- stage 3
+
+
+def fit_and_score(args, out_dir):
+    """Stage 3: forest on training, thresholds on validation, scores on test."""
+    started = time.time()
+    with open_encodings(out_dir) as (file, about):
+        # The labels as the encodings know them: the data may have moved.
+        labels = []
+        for column, row in enumerate(file["labels"].asstr()[:]):
+            labels.append(danq.Label(column, *row))
+        forest = fit_and_save_forest(args, out_dir, file["train"], about)
+        if args.features == "motifs":
+            fit_and_save_network(args, out_dir, file["train"])
+        forest_seconds = round(time.time() - started, 2)
+        answers = answers_of(args, out_dir, forest)
+        print("scoring validation and test", flush=True)
+        # SuperQ's answer is chosen on validation, never on test.
+        P_valid, Y_valid = ask_all(answers, file["valid"])
+        about["validation"] = scores_of_answers(P_valid, Y_valid, labels)
+        answer = choose_answer(about["validation"])
+        P_test, Y_test = ask_all(answers, file["test"])
+        about["answers"] = {}
+        if len(answers) > 1:
+            about["answers"] = scores_of_answers(P_test, Y_test, labels)
+            print_answers(about["answers"], answer)
+
+    # The thresholds of F1 are chosen on validation, too.
+    thresholds = danq.best_thresholds(P_valid[answer], Y_valid)
+    P_test = P_test[answer]
+    seconds = {
+        "autoencoder": about["training"]["seconds"],
+        "encodings": about["encoding_seconds"],
+        "forest": forest_seconds,
+    }
+    summary = about | {
+        "model": run_name(args),
+        "test_windows": len(P_test),
+        "answer": answer,
+        "seconds": seconds,
+        # What SuperQ cost: all three stages, as none is of use without the others.
+        "training_seconds": round(sum(seconds.values()), 2),
+        "subset_accuracy": subset_accuracy(P_test, Y_test),
+    }
+    danq.finish_run(out_dir, P_test, Y_test, labels, thresholds, summary)
+
+
+def subset_accuracy(P, Y):
+    """The 2018 score: a window counts where all its labels are right."""
+    all_right = ((P >= 0.5) == Y).all(1)
+    return float(all_right.mean())
+
+
+def first_column(args):
+    """The first of the encodings that the forest reads: digits are noise to it."""
+    # k-mer counts and PCA have no digits.
+    has_digits = args.features in ("autoencoder", "untrained")
+    recipe = recipe_of(args)
+    if has_digits and recipe.pooled and recipe.digits != "none":
+        return DIGITS
+    return 0
+
+
+def score_encodings(score, group):
+    """Scores and labels (windows, K) of a split in encodings.h5.
+
+    score : encodings (n, width) -> (n, K)
+    """
+    windows = int(group.attrs["windows"])
+    strands = bool(group.attrs["strands"])
+    P = danq.strand_mean(score, group["Z"], windows, strands, batch_size=500)
+    return P, group["Y"][:windows]
+
+
+def ask_all(answers, group):
+    """Scores of each answer, {name: (windows, K)}, and labels of a split.
+
+    group : of encodings.h5
+    """
+    scores = {}
+    for name, score in answers.items():
+        if name == "mean":
+            # A forest takes minutes on DeepSEA's test split: it is asked once.
+            scores[name] = (scores["forest"] + scores["label output"]) / 2
+        else:
+            scores[name], Y = score_encodings(score, group)
+    return scores, Y
+
+
+def answers_of(args, out_dir, forest, autoencoder=None):
+    """{name: a function of encodings Z (n, width) -> probabilities (n, K)}.
+
+    The forest; the label output of the autoencoder, or of the yardstick's own network;
+    the mean of both. The forest leads on few windows, the label output on many.
+    """
+
+    def from_forest(Z):
+        return predict_forest(forest, Z)
+
+    if args.features == "motifs":
+        network = danq.load_model(out_dir, "network.keras")
+        first = 0
+    elif args.label_weight:
+        # The label layer reads the pooled half of the bottleneck, as the forest does.
+        network = (autoencoder or danq.load_model(out_dir)).get_layer("labels")
+        first = -POOLED
+    else:
+        return {"forest": from_forest}
+
+    def from_labels(Z):
+        return ops.convert_to_numpy(network(Z[:, first:].astype(np.float32)))
+
+    def mean(Z):
+        return (from_forest(Z) + from_labels(Z)) / 2
+
+    return {"forest": from_forest, "label output": from_labels, "mean": mean}
+
+
+def choose_answer(scores):
+    """The answer of the highest AUROC and AUPRC, added; of equal ones the first.
+
+    Either alone is more a matter of chance.
+    scores : scores_of_answers of a split, {answer: {"auroc", "auprc"}}
+    """
+
+    def both(answer):
+        # None where no label has both classes.
+        return sum(score or 0 for score in scores[answer].values())
+
+    return max(scores, key=both)
+
+
+def scores_of_answers(scores, Y, labels):
+    """{answer: {auroc, auprc}}, means over the labels; scores : ask_all's."""
+    means_of = {}
+    for name, P in scores.items():
+        # Thresholds of F1 do not matter here: only rankings are scored.
+        _, means = danq.evaluate(P, Y, labels, [0.5] * len(labels))
+        means_of[name] = {key: means["all"][key] for key in ("auroc", "auprc")}
+    return means_of
+
+
+# ---- all stages
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    out_dir = Path(args.out_dir)
+    # First what needs no run of its own, then what a finished run does, then a run.
+    if args.compare:
+        beside = runs_folder(args.compare[0]) / "comparison.md"
+        compare(args.compare, args.output or beside)
+    elif args.curve:
+        beside = runs_folder(args.curve[0]) / "curve.md"
+        learning_curve(args.curve, args.output or beside)
+    elif args.motifs:
+        danq.write_motifs(args, "superq.py")
+    elif args.predict:
+        danq.annotate(args, *trained_scores(out_dir))
+    elif args.variants:
+        danq.write_variant_effects(args, *mutation_scores(args))
+    elif args.mutate:
+        danq.write_mutation_effects(args, *mutation_scores(args))
+    elif args.test_data:
+        danq.score_elsewhere(args, *trained_scores(out_dir))
+    elif args.reuse_encodings:
+        fit_another_forest(args, out_dir)
+    else:
+        run_all_stages(args, out_dir)
+
+
+def run_all_stages(args, out_dir):
+    motifs = danq.motif_files(args)
+    splits, labels = danq.load_data(args)
+    simulated = splits["train"].simulated
+    sources = danq.data_files(splits, labels) | motifs
+    train = splits["train"]
+    if args.unlabelled:
+        # These rows teach bases and composition; their labels weigh nothing.
+        folder = danq.packed_dir(out_dir)
+        more, content = load_unlabelled(args.unlabelled, folder, args.unlabelled_limit)
+        train = MixedSplit(**vars(train), unlabelled=more)
+        # It may be called train.mat, too.
+        sources[f"unlabelled {Path(args.unlabelled).name}"] = content
+    with danq.run_folder(args, "superq.py", simulated, sources) as finished:
+        if finished:
+            return
+        args = settle_training(args, splits["train"].windows)
+        # Each stage leaves a file: what is there is not made again.
+        if not (out_dir / "autoencoder.json").is_file():
+            if args.features == "autoencoder":
+                train_autoencoder(args, train, splits, out_dir)
+            else:
+                make_yardstick(args, splits, out_dir)
+        path = out_dir / "encodings.h5"
+        if not path.is_file():
+            about = danq.read_json(out_dir / "autoencoder.json", "training")
+            about |= danq.describe(args, splits["train"], splits["test"])
+            about["features"] = args.features
+            model = danq.load_model(out_dir)
+            encode = encodings_of(model, recipe_of(args), args.move)
+            one_strand = strand_blind(args)
+            write_encodings(
+                path, encode, splits, labels, about, args.batch_size, one_strand
+            )
+        fit_and_score(args, out_dir)
+
+
+def trained_scores(out_dir, answer=None):
+    """A finished run as a function, packed (n, 500) -> (n, K), and if strand-blind.
+
+    answer : forest, label output or mean; None: the one chosen on validation
+    """
+    settings = danq.finished_settings(out_dir, "superq.py")
+    args = argparse.Namespace(**settings)
+    model = danq.load_model(out_dir)
+    encode = encodings_of(model, recipe_of(args), args.move)
+    forest = load_forest(out_dir / "forest.npz")
+    answers = answers_of(args, out_dir, forest, model)
+    if answer is None:
+        answer = danq.read_json(out_dir / "summary.json", "answer")["answer"]
+
+    def score(bits):
+        return answers[answer](encode(bits))
+
+    return score, strand_blind(args)
+
+
+def mutation_scores(args):
+    """trained_scores for small changes: the mean of forest and label output.
+
+    A forest answers in steps: many changes of one base move it by nothing, some by too
+    much.
+    """
+    out_dir = Path(args.out_dir)
+    # A run that is unfinished, or DanQ's, is refused.
+    danq.finished_settings(out_dir, "superq.py")
+    # Empty where the forest is the only one that answers.
+    if danq.read_json(out_dir / "summary.json", "answers")["answers"]:
+        return trained_scores(out_dir, "mean")
+    # Without labels in its loss a run has no such output, nor have most yardsticks.
+    print(
+        f"{out_dir} has no label output: the forest alone answers, in steps",
+        file=danq.messages(args.output),
+    )
+    return trained_scores(out_dir)
+
+
+# ==== The machinery: not needed to understand SuperQ.
+# ---- flags, and what a run is called
+
+# --features, and what tables and figures call them.
+FEATURES = {
+    "autoencoder": "SuperQ",
+    "untrained": "untrained encoder -> forest",
+    "pca": "PCA -> forest",
+    "gc": "GC content -> forest",
+    "cpg": "CpG count -> forest",
+    "kmer": "k-mers -> forest",
+    "motifs": "known motifs + k-mers",
+    "chosen": "chosen motifs + k-mers -> forest",
+}
+
+
+def run_name(args):
+    """What tables and figures call a run: "SuperQ", and what differs from it."""
+    name = FEATURES[args.features]
+    # Whether filters could start as motifs, and labels take part, at all.
+    has_labels = args.features == "autoencoder" and ABLATIONS[args.ablation].pooled
+    if args.motif_start:
+        name += " from known motifs"
+    elif has_labels:
+        name += " from random filters"
+    # What differs from the usual, in the order in which it matters.
+    if args.paper:
+        name += " (paper)"
+    elif args.ablation < len(ABLATIONS) - 1:
+        name += f", ablation {args.ablation}"
+    if has_labels and args.label_weight == 0:
+        name += ", labels for the forest alone"
+    elif has_labels and args.label_weight != LABEL_WEIGHT:
+        name += f", label weight {args.label_weight:g}"
+    # From known motifs the head learns first, else it does not.
+    if args.motif_start and not args.head_epochs:
+        name += ", no head start"
+    if args.head_epochs and not args.motif_start:
+        name += ", head first"
+    if args.digits:
+        name += f", digits {args.digits}"
+    if args.lstm_units == 0:
+        name += ", no BLSTM"
+    if has_labels and args.move != MOVE:
+        name += f", windows moved by {args.move}"
+    if args.unlabelled:
+        name += f", + {args.unlabelled_limit or 'all'} unlabelled"
+    if not args.forest_projections:
+        name += ", direct forest"
+    return name
+
+
+def parse_args(argv=None):
+    epochs = (
+        f"{EPOCHS}; of {MANY_WINDOWS:,} windows or more, with --head-epochs, "
+        f"{HEADED_EPOCHS}"
+    )
+    moves = f"; features are the mean of three views, N bases apart ({MOVE})"
+    parser, groups = danq.shared_arguments(__doc__, None, epochs, BATCH, moves)
+    data = groups["data"].add_argument
+    data("--unlabelled", metavar="FILE", help="FASTA or .mat for the autoencoder alone")
+    data(
+        "--unlabelled-limit",
+        type=positive,
+        metavar="N",
+        help="take N, every k-th of the file",
+    )
+
+    network = groups["network"].add_argument
+    network(
+        "--paper",
+        action="store_true",
+        help="the 2018 network, recipe (10 epochs, batches of 100) and size of forest "
+        "(10 trees, leaf 1)",
+    )
+    network(
+        "--filters",
+        type=positive,
+        help=f"of the first convolution ({FILTERS}; with --motif-start "
+        f"{KNOWN_FILTERS + FREE_FILTERS}; --paper {danq.FILTERS})",
+    )
+    network(
+        "--lstm-units",
+        type=number(int, 0),
+        help=f"of the BLSTM, each way; 0: none ({LSTM_UNITS}; --paper "
+        f"{danq.LSTM_UNITS})",
+    )
+    network(
+        "--ablation",
+        type=int,
+        choices=range(len(ABLATIONS)),
+        metavar="N",
+        default=len(ABLATIONS) - 1,
+        help="take the first N steps from the 2018 autoencoder to ours (%(default)s)",
+    )
+
+    network(
+        "--digits",
+        choices=("base-4", "random", "none"),
+        help="how the digits' weights start; none: no digits, and no decoder (base-4)",
+    )
+
+    # None stands for: as the network has it.
+    training = groups["training"].add_argument
+    training(
+        "--label-weight",
+        type=number(float, 0),
+        metavar="W",
+        help="of the labels in the autoencoder's loss; 0: none, as in 2018 "
+        f"({LABEL_WEIGHT:g})",
+    )
+    training(
+        "--top-rate",
+        # Training starts at FIRST_RATE: the highest is no lower.
+        type=number(float, FIRST_RATE),
+        metavar="RATE",
+        help=f"the highest learning rate ({TOP_RATE:g}; of fewer windows, with "
+        f"--head-epochs, {HEADED_RATE:g})",
+    )
+    training(
+        "--head-epochs",
+        type=number(int, 0),
+        metavar="N",
+        help="epochs in which the layers behind the filters learn alone, before all "
+        f"layers do (with --motif-start {HEAD_EPOCHS}, else 0)",
+    )
+
+    forest = groups["forest"].add_argument
+    forest(
+        "--features",
+        default="autoencoder",
+        choices=FEATURES,
+        help="what the forest sees: the bottleneck (autoencoder), or a yardstick: that "
+        "of an untrained network, principal components (pca), GC content, CpG or k-mer "
+        "counts, known motifs and k-mers, 500 chosen of these",
+    )
+    forest(
+        "--motif-file",
+        metavar="FILE.meme",
+        help="known motifs for --features motifs and chosen",
+    )
+    forest(
+        "--forest-trees",
+        action=danq.Given,
+        type=positive,
+        default=TREES,
+        help="trees (%(default)s)",
+    )
+    forest(
+        "--forest-leaf",
+        action=danq.Given,
+        type=positive,
+        default=LEAF,
+        help=f"windows in a leaf at least ({LEAF}; motifs: {MOTIFS_LEAF})",
+    )
+    forest(
+        "--forest-samples",
+        action=danq.Given,
+        type=positive,
+        default=SAMPLES,
+        help="windows that trees grow on at most (%(default)s)",
+    )
+    forest(
+        "--forest-projections",
+        action=danq.Given,
+        type=number(int, 0),
+        default=PROJECTIONS,
+        metavar="D",
+        help="random sums of labels that trees grow on; 0 for the labels (%(default)s)",
+    )
+    forest(
+        "--reuse-encodings",
+        action="store_true",
+        help="the forest alone, on encodings.h5 of --out-dir; what else was given for "
+        "that run stays",
+    )
+
+    after = groups["after training"].add_argument
+    after(
+        "--compare",
+        nargs="+",
+        metavar="DIR",
+        help="set finished runs side by side, DanQ's first (times are in its units; "
+        "differences are SuperQ's scores minus the others'), and exit",
+    )
+    after(
+        "--curve",
+        nargs="+",
+        metavar="DIR",
+        help="set finished runs of several sizes side by side, and exit",
+    )
+
+    # --paper and motifs change defaults, so the line is parsed twice: what was given on
+    # it stays.
+    first = parser.parse_args(argv)
+    if first.features == "motifs":
+        parser.set_defaults(forest_leaf=MOTIFS_LEAF)
+    if first.paper:
+        if first.ablation < len(ABLATIONS) - 1:
+            raise BadInput("--paper takes none of the steps: not with --ablation")
+        parser.set_defaults(
+            epochs=10, batch_size=danq.BATCH, forest_trees=10, forest_leaf=1
+        )
+    args = parser.parse_args(argv)
+    if args.paper:
+        args.ablation = 0
+    complete(args)
+    return args
+
+
+def complete(args):
+    """Defaults that depend on other arguments; BadInput where these contradict."""
+    learns = args.features == "autoencoder"
+    has_labels = learns and ABLATIONS[args.ablation].pooled
+    of_training = (args.paper, args.label_weight, args.unlabelled, args.top_rate)
+    if not learns and any(of_training):
+        raise BadInput(
+            "--features is for yardsticks, which are not trained: "
+            "not with --paper, --label-weight, --unlabelled, --top-rate"
+        )
+    if args.top_rate and ABLATIONS[args.ablation].optimizer == "nadam":
+        raise BadInput("--top-rate is of our training: not with --paper, --ablation 1")
+    if args.label_weight and not has_labels:
+        raise BadInput(
+            "--label-weight needs the pooled features: not with --paper, --ablation"
+        )
+    for flag in ("motif_start", "move", "head_epochs"):
+        if getattr(args, flag) and not has_labels:
+            raise BadInput(
+                f"--{flag.replace('_', '-')} needs the pooled features: "
+                "not with --paper, --ablation, --features"
+            )
+    needs_motifs = args.features in ("motifs", "chosen")
+    if needs_motifs != bool(args.motif_file):
+        raise BadInput(
+            "--features motifs (or chosen) and --motif-file FILE need each other"
+        )
+    if args.digits and not has_labels:
+        raise BadInput("--digits is of our network: not with --paper, --ablation")
+    if args.unlabelled_limit and not args.unlabelled:
+        raise BadInput("--unlabelled-limit needs --unlabelled FILE")
+    if args.reuse_encodings and args.restart:
+        raise BadInput("--restart discards the encodings that --reuse-encodings needs")
+    # Labels teach ours; the 2018 network and the yardsticks know none.
+    if args.label_weight is None:
+        args.label_weight = LABEL_WEIGHT if has_labels else 0.0
+    if args.move is None:
+        args.move = MOVE if has_labels else 0
+    # Filters that start at random find nothing yet that a head could learn from.
+    if args.head_epochs is None:
+        args.head_epochs = HEAD_EPOCHS if args.motif_start else 0
+    if args.out_dir is None:
+        name = "superq" if learns else args.features
+        if args.paper:
+            name = "superq-paper"
+        args.out_dir = f"runs/{name}"
+
+
+# ---- feeding bits
+
+
+class AutoencoderFromBits(danq.FromBits):
+    """An autoencoder fed with bits, which are what it must answer, too."""
+
+    def __init__(self, network, n_labels, recipe):
+        super().__init__(network, n_labels)
+        self.asked = tuple(network.output)  # names of its outputs
+        self.counts_unknown = recipe.loss == "squared error"  # as in 2018
+        self.composition = KmerCounts(*COMPOSITION_KMERS)
+
+    def targets(self, x, y, weight):
+        """Two dicts, targets and weights, with an entry for each output.
+
+        Unknown bases weigh 0, and so do the labels of rows that have none.
+        """
+        X = self.onehot(x)
+        labels, label_weight = super().targets(x, y, weight)
+        if self.counts_unknown:
+            base_weight = ops.ones_like(X[..., 0])
+        else:
+            base_weight = known_bases(X)
+        every_row = ops.ones_like(base_weight[:, 0])
+        if label_weight is None:
+            label_weight = every_row
+
+        targets = {"bases": X, "labels": labels}
+        if "composition" in self.asked:
+            targets["composition"] = self.composition(X)
+        weights = {
+            "bases": base_weight,
+            "composition": every_row,
+            "labels": label_weight,
+        }
+        return (
+            {name: targets[name] for name in self.asked},
+            {name: weights[name] for name in self.asked},
+        )
+
+
+# ---- encodings.h5
+
+
+def write_encodings(path, encode, splits, labels, about, batch_size, one_strand):
+    """Stage 2: encode all splits into an HDF5 file.
+
+    /train/Z (N, width), /train/Y (N, K), attributes windows, strands; /valid, /test;
+    /labels (K, 3) assay, name, factor. A kill leaves the batches that were made in
+    path.part: the next call goes on after them.
+    one_strand : encode each window once, as its forward strand
+    """
+    part = path.with_suffix(".part")
+    # One encoding shows width and type; a whole batch compiles for those that follow.
+    first = encode(splits["train"].X[:batch_size])[:1]
+    blocks = []  # (split, rows), in the order of the file
+    n_rows = {}
+    for name, split in splits.items():
+        # All forward strands come first.
+        n_rows[name] = split.windows if one_strand else len(split.X)
+        for rows in gen_batches(n_rows[name], batch_size):
+            blocks.append((split, rows))
+    # A raw file first, as a kill in the middle would spoil an HDF5 file.
+    seconds = encode_to_part(part, encode, blocks, row_bytes=first.nbytes)
+    started = time.time()
+
+    # gzip needs far less than a byte for each label.
+    bytes_a_row = len(labels) // 4 + 4
+    size = os.path.getsize(part) + sum(n_rows.values()) * bytes_a_row + (1 << 20)
+    with (
+        open(part, "rb") as encodings,
+        new_file(path) as temporary,
+        danq.new_hdf5(temporary, size) as file,
+    ):
+        # With their labels beside them, encodings are of use without this kit.
+        table = [label[1:] for label in labels]
+        file["labels"] = np.array(table, h5py.string_dtype())
+        for name, split in splits.items():
+            group = file.create_group(name)
+            write_split(group, split, n_rows[name], encodings, first)
+        seconds = round(seconds + time.time() - started, 2)
+        file.attrs["about"] = json.dumps(about | {"encoding_seconds": seconds})
+    part.unlink()
+    width = first.shape[1]
+    print(f"[2/3] encodings: {width} numbers a sequence -> {path} ({seconds:.0f} s)")
+
+
+def encode_to_part(part, encode, blocks, row_bytes):
+    """Append the encodings of blocks to a raw file, after those that it holds.
+
+    blocks : [(split, rows)];  Returns the seconds that all of them take.
+    """
+    sizes = [(rows.stop - rows.start) * row_bytes for _, rows in blocks]
+    ends = np.cumsum([0, *sizes])  # bytes of the first 0, 1, 2, ... blocks
+    bar = danq.progress(len(blocks))
+    with danq.file_faults(part, damage=()), open(part, "ab") as file:
+        # Whole blocks stay; a kill may have cut through the last one.
+        # Example, ends 20, 40, 60 and 50 bytes: two blocks, 40 bytes.
+        done = int(np.searchsorted(ends, file.tell(), "right")) - 1
+        file.truncate(ends[done])
+        started = time.time()
+        for i in range(done, len(blocks)):
+            split, rows = blocks[i]
+            file.write(encode(split.X[rows]).tobytes())
+            bar.update(i + 1)
+    made_now = len(blocks) - done
+    if not made_now:  # one of them again, for its time alone
+        split, rows = blocks[0]
+        encode(split.X[rows])
+        made_now = 1
+    # Those made before took as long, each.
+    return (time.time() - started) * len(blocks) / made_now
+
+
+def write_split(group, split, n, encodings, first):
+    """A split's encodings, from an open raw file, and labels into an HDF5 group.
+
+    n : of its rows
+    first : an encoding (1, width), which shows width and type
+    """
+    width = first.shape[1]
+    n_labels = split.n_labels
+    group.attrs.update(windows=split.windows, strands=n > split.windows)
+    # Chunks of whole rows; fletcher32 notices a damaged one.
+    Z = group.create_dataset(
+        "Z", (n, width), first.dtype, chunks=(min(n, 256), width), fletcher32=True
+    )
+    Y = group.create_dataset(
+        "Y", (n, n_labels), "u1", chunks=(min(n, 1024), n_labels), compression="gzip"
+    )
+    for rows in gen_batches(n, 8192):
+        numbers = (rows.stop - rows.start) * width
+        Z[rows] = np.fromfile(encodings, first.dtype, numbers).reshape(-1, width)
+        Y[rows] = split.labels(rows)
+
+
+@contextlib.contextmanager
+def open_encodings(out_dir):
+    """Yield encodings.h5 and what it says about its run."""
+    path = out_dir / "encodings.h5"
+    advice = "remove it and give the command again without --reuse-encodings"
+    if not path.is_file():
+        raise BadInput(f"{path} is missing: run once without --reuse-encodings")
+    with danq.file_faults(path, advice):
+        file = h5py.File(path)
+        about = json.loads(file.attrs["about"])
+        for name in SPLITS:
+            file[f"{name}/Z"]  # a KeyError: damaged
+            file[f"{name}/Y"]
+    # HDF5 finds a damaged chunk when it is read, with an OSError.
+    with file, danq.file_faults(path, advice, OSError):
+        yield file, about
+
+
+# ---- the forest's trees, and forest.npz
 
 
 def read_rows(array, rows, block=20_000):
@@ -1040,13 +1656,127 @@ def leaf_means(nodes, forests, Z, Y, first, block=20_000):
     return sums / sizes
 
 
+def fit_and_save_forest(args, out_dir, group, about):
+    """The forest on the training encodings -> forest.npz."""
+    Z = group["Z"]
+    Y = group["Y"]
+    rows_a_window = 2 if group.attrs["strands"] else 1
+    read = Z.shape[1] - first_column(args)
+    print(
+        f"[3/3] forest: {args.forest_trees} trees, {len(Z):,} rows, {read} of "
+        f"{Z.shape[1]} numbers, {Y.shape[1]} labels"
+    )
+    forest = fit_forest(
+        Z,
+        Y,
+        args.forest_trees,
+        args.forest_leaf * rows_a_window,
+        args.forest_samples * rows_a_window,
+        args.forest_projections,
+        args.seed,
+        first=first_column(args),
+    )
+    # The file itself says what it was fitted on.
+    data = about["data"]
+    if about["simulated"]:
+        data = f"SIMULATED {data}"
+    with new_file(out_dir / "forest.npz") as temporary:
+        np.savez(temporary, **forest, data=data)
+    return forest
+
+
 def load_forest(path):
     """Plain arrays; a file with Python objects is refused, not run."""
     with danq.file_faults(path, "fit it again"):
         return dict(np.load(path, allow_pickle=False))
 
 
-# ---- the yardstick's own network
+FOREST_SETTINGS = (
+    "forest_trees",
+    "forest_leaf",
+    "forest_samples",
+    "forest_projections",
+)
+
+
+def fit_another_forest(args, out_dir):
+    """--reuse-encodings: stage 3 alone. All settings but the forest's stay."""
+    with open_encodings(out_dir) as (file, about):
+        simulated = about["simulated"]
+        windows = int(file["train"].attrs["windows"])
+    # What the encodings were made with, whatever this command line says.
+    before = danq.read_json(out_dir / "args.json", "settings")["settings"]
+    for key in vars(args):
+        is_given = key in FOREST_SETTINGS and key in args.given
+        if key in before and not is_given:
+            setattr(args, key, before[key])
+    sources = before["data_files"]
+    with danq.run_folder(
+        args, "superq.py", simulated, sources, FOREST_SETTINGS
+    ) as finished:
+        if not finished:
+            fit_and_score(settle_training(args, windows), out_dir)
+
+
+# ---- results in a terminal
+
+
+def print_reconstruction(report, n):
+    print(
+        f"held-out DNA, {n:,} test sequences: bases rebuilt "
+        f"{report['base_accuracy']:.4f} ({report['bits_per_base']:.3f} bits); "
+        f"commonest base {report['commonest_base']:.4f}; the 2018 paper .2526"
+    )
+
+
+def print_answers(scores, answer):
+    for name, row in scores.items():
+        chosen = ", chosen on validation" if name == answer else ""
+        # None where no label has both classes.
+        auroc = row["auroc"] or math.nan
+        auprc = row["auprc"] or math.nan
+        print(f"  test, {name}: AUROC {auroc:.4f}, AUPRC {auprc:.4f}{chosen}")
+
+
+# ---- yardsticks and unlabelled DNA
+
+
+def make_yardstick(args, splits, out_dir):
+    """Stage 1 of a yardstick: its features as a network that is not trained."""
+    train = splits["train"]
+    started = time.time()
+    # What looks at the data, PCA and chosen, looks at training windows alone.
+    if args.features == "kmer":
+        model = kmer_network()
+    elif args.features == "gc":
+        model = kmer_network(kmers=[(1, LENGTH)])
+    elif args.features == "cpg":
+        model = cpg_network()
+    elif args.features == "motifs":
+        motifs = danq.read_motifs(args.motif_file)
+        print(f"{len(motifs):,} known motifs of {args.motif_file}")
+        model = kmer_network(motifs=list(motifs.values()))
+    elif args.features == "chosen":
+        model = kmer_network(motifs=choose_motifs(args.motif_file, train))
+    elif args.features == "pca":
+        model = pca_network(train, args.seed)
+    else:
+        # The autoencoder's encoder as training would find it.
+        keras.utils.set_random_seed(args.seed)
+        model = encoder_of(build(args, train.n_labels))
+    model.name = args.features
+    if train.simulated:
+        model.name += "_SIMULATED"
+    with new_file(out_dir / "model.keras") as temporary:
+        model.save(temporary)
+    seconds = round(time.time() - started, 2)
+    record = {
+        "training": {"epochs": 0, "best_epoch": 0, "seconds": seconds},
+        "parameters": model.count_params(),
+    }
+    danq.write_json(out_dir / "autoencoder.json", record)
+
+
 # SuperQ may answer with its network's label output, or the mean of it and the forest.
 # So that the strongest yardstick, known motifs, is not weaker for want of it, it has a
 # network on its features, too.
@@ -1090,764 +1820,12 @@ def fit_network(args, Z, Y):
     return network
 
 
-# ---- stage 3
-
-
-def fit_and_score(args, out_dir):
-    """Stage 3: forest on training, thresholds on validation, scores on test."""
-    started = time.time()
-    with open_encodings(out_dir) as (file, about):
-        # The labels as the encodings know them: the data may have moved.
-        labels = []
-        for column, row in enumerate(file["labels"].asstr()[:]):
-            labels.append(danq.Label(column, *row))
-        forest = fit_and_save_forest(args, out_dir, file["train"], about)
-        if args.features == "motifs":
-            fit_and_save_network(args, out_dir, file["train"])
-        forest_seconds = round(time.time() - started, 2)
-        answers = answers_of(args, out_dir, forest)
-        print("scoring validation and test", flush=True)
-        # SuperQ's answer is chosen on validation, never on test.
-        P_valid, Y_valid = ask_all(answers, file["valid"])
-        about["validation"] = mean_scores(P_valid, Y_valid, labels)
-        answer = choose_answer(about["validation"])
-        P_test, Y_test = ask_all(answers, file["test"])
-        about["answers"] = {}
-        if len(answers) > 1:
-            about["answers"] = mean_scores(P_test, Y_test, labels)
-            print_answers(about["answers"], answer)
-
-    # The thresholds of F1 are chosen on validation, too.
-    thresholds = danq.best_thresholds(P_valid[answer], Y_valid)
-    P_test = P_test[answer]
-    seconds = {
-        "autoencoder": about["training"]["seconds"],
-        "encodings": about["encoding_seconds"],
-        "forest": forest_seconds,
-    }
-    summary = about | {
-        "model": run_name(args),
-        "test_windows": len(P_test),
-        "answer": answer,
-        "seconds": seconds,
-        # What SuperQ cost: all three stages, as none is of use without the others.
-        "training_seconds": round(sum(seconds.values()), 2),
-        "subset_accuracy": subset_accuracy(P_test, Y_test),
-    }
-    danq.finish_run(out_dir, P_test, Y_test, labels, thresholds, summary)
-
-
-def fit_and_save_forest(args, out_dir, group, about):
-    """The forest on the training encodings -> forest.npz."""
-    Z = group["Z"]
-    Y = group["Y"]
-    rows_a_window = 2 if group.attrs["strands"] else 1
-    read = Z.shape[1] - first_column(args)
-    print(
-        f"[3/3] forest: {args.forest_trees} trees, {len(Z):,} rows, {read} of "
-        f"{Z.shape[1]} numbers, {Y.shape[1]} labels"
-    )
-    forest = fit_forest(
-        Z,
-        Y,
-        args.forest_trees,
-        args.forest_leaf * rows_a_window,
-        args.forest_samples * rows_a_window,
-        args.forest_projections,
-        args.seed,
-        first=first_column(args),
-    )
-    # The file itself says what it was fitted on.
-    data = about["data"]
-    if about["simulated"]:
-        data = f"SIMULATED {data}"
-    with new_file(out_dir / "forest.npz") as temporary:
-        np.savez(temporary, **forest, data=data)
-    return forest
-
-
 def fit_and_save_network(args, out_dir, group):
     """The yardstick's network on the training encodings -> network.keras."""
     print(f"[3/3] network: {2 * args.epochs} times over {len(group['Z']):,} rows")
     network = fit_network(args, group["Z"], group["Y"])
     with new_file(out_dir / "network.keras") as temporary:
         network.save(temporary)
-
-
-def subset_accuracy(P, Y):
-    """The 2018 score: a window counts where all its labels are right."""
-    all_right = ((P >= 0.5) == Y).all(1)
-    return float(all_right.mean())
-
-
-def first_column(args):
-    """The first of the encodings that the forest reads: digits are noise to it."""
-    # k-mer counts and PCA have no digits.
-    has_digits = args.features in ("autoencoder", "untrained")
-    recipe = recipe_of(args)
-    if has_digits and recipe.pooled and recipe.digits != "none":
-        return DIGITS
-    return 0
-
-
-def score_encodings(score, group):
-    """Scores and labels (windows, K) of a split in encodings.h5.
-
-    score : encodings (n, width) -> (n, K)
-    """
-    windows = int(group.attrs["windows"])
-    strands = bool(group.attrs["strands"])
-    P = danq.strand_mean(score, group["Z"], windows, strands, batch_size=500)
-    return P, group["Y"][:windows]
-
-
-def ask_all(answers, group):
-    """Scores of each answer, {name: (windows, K)}, and labels of a split.
-
-    group : of encodings.h5
-    """
-    scores = {}
-    for name, score in answers.items():
-        if name == "mean":
-            # A forest takes minutes on DeepSEA's test split: it is asked once.
-            scores[name] = (scores["forest"] + scores["label output"]) / 2
-        else:
-            scores[name], Y = score_encodings(score, group)
-    return scores, Y
-
-
-def answers_of(args, out_dir, forest, autoencoder=None):
-    """{name: a function of encodings Z (n, width) -> probabilities (n, K)}.
-
-    The forest; the label output of the autoencoder, or of the yardstick's own network;
-    the mean of both. The forest leads on few windows, the label output on many.
-    """
-
-    def from_forest(Z):
-        return predict_forest(forest, Z)
-
-    if args.features == "motifs":
-        network = danq.load_model(out_dir, "network.keras")
-        first = 0
-    elif args.label_weight:
-        # The label layer reads the pooled half of the bottleneck, as the forest does.
-        network = (autoencoder or danq.load_model(out_dir)).get_layer("labels")
-        first = -POOLED
-    else:
-        return {"forest": from_forest}
-
-    def from_labels(Z):
-        return ops.convert_to_numpy(network(Z[:, first:].astype(np.float32)))
-
-    def mean(Z):
-        return (from_forest(Z) + from_labels(Z)) / 2
-
-    return {"forest": from_forest, "label output": from_labels, "mean": mean}
-
-
-def choose_answer(scores):
-    """The answer of the highest AUROC and AUPRC, added; of equal ones the first.
-
-    Either alone is more a matter of chance.
-    scores : mean_scores of a split, {answer: {"auroc", "auprc"}}
-    """
-
-    def both(answer):
-        # None where no label has both classes.
-        return sum(score or 0 for score in scores[answer].values())
-
-    return max(scores, key=both)
-
-
-def mean_scores(scores, Y, labels):
-    """{answer: {auroc, auprc}}, means over the labels; scores : ask_all's."""
-    means_of = {}
-    for name, P in scores.items():
-        # Thresholds of F1 do not matter here: only rankings are scored.
-        _, means = danq.evaluate(P, Y, labels, [0.5] * len(labels))
-        means_of[name] = {key: means["all"][key] for key in ("auroc", "auprc")}
-    return means_of
-
-
-def print_answers(scores, answer):
-    for name, row in scores.items():
-        chosen = ", chosen on validation" if name == answer else ""
-        # None where no label has both classes.
-        auroc = row["auroc"] or math.nan
-        auprc = row["auprc"] or math.nan
-        print(f"  test, {name}: AUROC {auroc:.4f}, AUPRC {auprc:.4f}{chosen}")
-
-
-# ---- the command line
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    out_dir = Path(args.out_dir)
-    # First what needs no run of its own, then what a finished run does, then a run.
-    if args.compare:
-        beside = runs_folder(args.compare[0]) / "comparison.md"
-        compare(args.compare, args.output or beside)
-    elif args.curve:
-        beside = runs_folder(args.curve[0]) / "curve.md"
-        learning_curve(args.curve, args.output or beside)
-    elif args.motifs:
-        danq.write_motifs(args, "superq.py")
-    elif args.predict:
-        danq.annotate(args, *trained_scores(out_dir))
-    elif args.variants:
-        danq.write_variant_effects(args, *mutation_scores(args))
-    elif args.mutate:
-        danq.write_mutation_effects(args, *mutation_scores(args))
-    elif args.test_data:
-        danq.score_elsewhere(args, *trained_scores(out_dir))
-    elif args.reuse_encodings:
-        fit_another_forest(args, out_dir)
-    else:
-        run_all_stages(args, out_dir)
-
-
-def run_all_stages(args, out_dir):
-    motifs = danq.motif_files(args)
-    splits, labels = danq.load_data(args)
-    simulated = splits["train"].simulated
-    sources = danq.data_files(splits, labels) | motifs
-    train = splits["train"]
-    if args.unlabelled:
-        # These rows teach bases and composition; their labels weigh nothing.
-        folder = danq.packed_dir(out_dir)
-        more, content = load_unlabelled(args.unlabelled, folder, args.unlabelled_limit)
-        train = MixedSplit(**vars(train), unlabelled=more)
-        # It may be called train.mat, too.
-        sources[f"unlabelled {Path(args.unlabelled).name}"] = content
-    with danq.run_folder(args, "superq.py", simulated, sources) as finished:
-        if finished:
-            return
-        args = settle_training(args, splits["train"].windows)
-        # Each stage leaves a file: what is there is not made again.
-        if not (out_dir / "autoencoder.json").is_file():
-            if args.features == "autoencoder":
-                train_autoencoder(args, train, splits, out_dir)
-            else:
-                make_yardstick(args, splits, out_dir)
-        path = out_dir / "encodings.h5"
-        if not path.is_file():
-            about = danq.read_json(out_dir / "autoencoder.json", "training")
-            about |= danq.describe(args, splits["train"], splits["test"])
-            about["features"] = args.features
-            model = danq.load_model(out_dir)
-            encode = encodings_of(model, recipe_of(args), args.move)
-            one_strand = strand_blind(args)
-            write_encodings(
-                path, encode, splits, labels, about, args.batch_size, one_strand
-            )
-        fit_and_score(args, out_dir)
-
-
-# --features, and what tables and figures call them.
-FEATURES = {
-    "autoencoder": "SuperQ",
-    "untrained": "untrained encoder -> forest",
-    "pca": "PCA -> forest",
-    "gc": "GC content -> forest",
-    "cpg": "CpG count -> forest",
-    "kmer": "k-mers -> forest",
-    "motifs": "known motifs + k-mers",
-    "chosen": "chosen motifs + k-mers -> forest",
-}
-FOREST_SETTINGS = (
-    "forest_trees",
-    "forest_leaf",
-    "forest_samples",
-    "forest_projections",
-)
-
-
-def fit_another_forest(args, out_dir):
-    """--reuse-encodings: stage 3 alone. All settings but the forest's stay."""
-    with open_encodings(out_dir) as (file, about):
-        simulated = about["simulated"]
-        windows = int(file["train"].attrs["windows"])
-    # What the encodings were made with, whatever this command line says.
-    before = danq.read_json(out_dir / "args.json", "settings")["settings"]
-    given = set(FOREST_SETTINGS) & set(getattr(args, "given", ()))
-    for key in vars(args).keys() & before.keys() - given:
-        setattr(args, key, before[key])
-    sources = before["data_files"]
-    with danq.run_folder(
-        args, "superq.py", simulated, sources, FOREST_SETTINGS
-    ) as finished:
-        if not finished:
-            fit_and_score(settle_training(args, windows), out_dir)
-
-
-def trained_scores(out_dir, answer=None):
-    """A finished run as a function, packed (n, 500) -> (n, K), and if strand-blind.
-
-    answer : forest, label output or mean; None: the one chosen on validation
-    """
-    settings = danq.finished_settings(out_dir, "superq.py")
-    args = argparse.Namespace(**settings)
-    model = danq.load_model(out_dir)
-    encode = encodings_of(model, recipe_of(args), args.move)
-    forest = load_forest(out_dir / "forest.npz")
-    answers = answers_of(args, out_dir, forest, model)
-    if answer is None:
-        answer = danq.read_json(out_dir / "summary.json", "answer")["answer"]
-
-    def score(bits):
-        return answers[answer](encode(bits))
-
-    return score, strand_blind(args)
-
-
-def mutation_scores(args):
-    """trained_scores for small changes: the mean of forest and label output.
-
-    A forest answers in steps: many changes of one base move it by nothing, some by too
-    much.
-    """
-    out_dir = Path(args.out_dir)
-    # A run that is unfinished, or DanQ's, is refused.
-    danq.finished_settings(out_dir, "superq.py")
-    # Empty where the forest is the only one that answers.
-    if danq.read_json(out_dir / "summary.json", "answers")["answers"]:
-        return trained_scores(out_dir, "mean")
-    # Without labels in its loss a run has no such output, nor have most yardsticks.
-    print(
-        f"{out_dir} has no label output: the forest alone answers, in steps",
-        file=danq.messages(args.output),
-    )
-    return trained_scores(out_dir)
-
-
-def run_name(args):
-    """What tables and figures call a run: "SuperQ", and what differs from it."""
-    name = FEATURES[args.features]
-    # Whether filters could start as motifs, and labels take part, at all.
-    has_labels = args.features == "autoencoder" and ABLATIONS[args.ablation].pooled
-    if args.motif_start:
-        name += " from known motifs"
-    elif has_labels:
-        name += " from random filters"
-    # What differs from the usual, in the order in which it matters.
-    if args.paper:
-        name += " (paper)"
-    elif args.ablation < len(ABLATIONS) - 1:
-        name += f", ablation {args.ablation}"
-    if has_labels and args.label_weight == 0:
-        name += ", labels for the forest alone"
-    elif has_labels and args.label_weight != LABEL_WEIGHT:
-        name += f", label weight {args.label_weight:g}"
-    # From known motifs the head learns first, else it does not.
-    if args.motif_start and not args.head_epochs:
-        name += ", no head start"
-    if args.head_epochs and not args.motif_start:
-        name += ", head first"
-    if args.digits:
-        name += f", digits {args.digits}"
-    if args.lstm_units == 0:
-        name += ", no BLSTM"
-    if has_labels and args.move != MOVE:
-        name += f", windows moved by {args.move}"
-    if args.unlabelled:
-        name += f", + {args.unlabelled_limit or 'all'} unlabelled"
-    if not args.forest_projections:
-        name += ", direct forest"
-    return name
-
-
-def parse_args(argv=None):
-    epochs = (
-        f"{EPOCHS}; of {MANY_WINDOWS:,} windows or more, with --head-epochs, "
-        f"{HEADED_EPOCHS}"
-    )
-    parser, groups = danq.shared_arguments(__doc__, None, epochs, BATCH, MOVE)
-    data = groups["data"].add_argument
-    data("--unlabelled", metavar="FILE", help="FASTA or .mat for the autoencoder alone")
-    data(
-        "--unlabelled-limit",
-        type=positive,
-        metavar="N",
-        help="take N, every k-th of the file",
-    )
-
-    network = groups["network"].add_argument
-    network(
-        "--paper",
-        action="store_true",
-        help="the 2018 network, recipe (10 epochs, batches of 100) and size of forest "
-        "(10 trees, leaf 1)",
-    )
-    network(
-        "--filters",
-        type=positive,
-        help=f"of the first convolution ({FILTERS}; with --motif-start "
-        f"{KNOWN_FILTERS + FREE_FILTERS}; --paper {danq.FILTERS})",
-    )
-    network(
-        "--lstm-units",
-        type=number(int, 0),
-        help=f"of the BLSTM, each way; 0: none ({LSTM_UNITS}; --paper "
-        f"{danq.LSTM_UNITS})",
-    )
-    network(
-        "--no-lstm",
-        dest="lstm_units",
-        action="store_const",
-        const=0,
-        help="no BLSTM, the same as --lstm-units 0",
-    )
-    network(
-        "--ablation",
-        type=int,
-        choices=range(len(ABLATIONS)),
-        metavar="N",
-        default=len(ABLATIONS) - 1,
-        help="take the first N steps from the 2018 autoencoder to ours (%(default)s)",
-    )
-
-    network(
-        "--digits",
-        choices=("base-4", "random", "none"),
-        help="how the digits' weights start; none: no digits, and no decoder (base-4)",
-    )
-
-    # None stands for: as the network has it.
-    training = groups["training"].add_argument
-    training(
-        "--label-weight",
-        type=number(float, 0),
-        metavar="W",
-        help="of the labels in the autoencoder's loss; 0: none, as in 2018 "
-        f"({LABEL_WEIGHT:g})",
-    )
-    training(
-        "--top-rate",
-        # Training starts at FIRST_RATE: the highest is no lower.
-        type=number(float, FIRST_RATE),
-        metavar="RATE",
-        help=f"the highest learning rate ({TOP_RATE:g}; of fewer windows, with "
-        f"--head-epochs, {HEADED_RATE:g})",
-    )
-    training(
-        "--head-epochs",
-        type=number(int, 0),
-        metavar="N",
-        help="epochs in which the layers behind the filters learn alone, before all "
-        f"layers do (with --motif-start {HEAD_EPOCHS}, else 0)",
-    )
-
-    forest = groups["forest"].add_argument
-    forest(
-        "--features",
-        default="autoencoder",
-        choices=FEATURES,
-        help="what the forest sees: the bottleneck (autoencoder), or a yardstick: that "
-        "of an untrained network, principal components (pca), GC content, CpG or k-mer "
-        "counts, known motifs and k-mers, 500 chosen of these",
-    )
-    forest(
-        "--motif-file",
-        metavar="FILE.meme",
-        help="known motifs for --features motifs and chosen",
-    )
-    forest(
-        "--forest-trees",
-        action=danq.Given,
-        type=positive,
-        default=TREES,
-        help="trees (%(default)s)",
-    )
-    forest(
-        "--forest-leaf",
-        action=danq.Given,
-        type=positive,
-        default=LEAF,
-        help=f"windows in a leaf at least ({LEAF}; motifs: {MOTIFS_LEAF})",
-    )
-    forest(
-        "--forest-samples",
-        action=danq.Given,
-        type=positive,
-        default=SAMPLES,
-        help="windows that trees grow on at most (%(default)s)",
-    )
-    forest(
-        "--forest-projections",
-        action=danq.Given,
-        type=number(int, 0),
-        default=PROJECTIONS,
-        metavar="D",
-        help="random sums of labels that trees grow on; 0 for the labels (%(default)s)",
-    )
-    forest(
-        "--reuse-encodings",
-        action="store_true",
-        help="the forest alone, on encodings.h5 of --out-dir; what else was given for "
-        "that run stays",
-    )
-
-    after = groups["after training"].add_argument
-    after(
-        "--compare",
-        nargs="+",
-        metavar="DIR",
-        help="set finished runs side by side, DanQ's first, and exit",
-    )
-    after(
-        "--curve",
-        nargs="+",
-        metavar="DIR",
-        help="set finished runs of several sizes side by side, and exit",
-    )
-
-    # --paper and motifs change defaults, so the line is parsed twice.
-    args = parser.parse_args(argv)
-    if args.features == "motifs":
-        parser.set_defaults(forest_leaf=MOTIFS_LEAF)
-        args = parser.parse_args(argv)
-    if args.paper:
-        if args.ablation < len(ABLATIONS) - 1:
-            raise BadInput("--paper takes none of the steps: not with --ablation")
-        # Its own defaults; what was given on the command line stays.
-        parser.set_defaults(
-            epochs=10, batch_size=danq.BATCH, forest_trees=10, forest_leaf=1
-        )
-        args = parser.parse_args(argv)
-        args.ablation = 0
-    complete(args)
-    return args
-
-
-def complete(args):
-    """Defaults that depend on other arguments; BadInput where these contradict."""
-    learns = args.features == "autoencoder"
-    has_labels = learns and ABLATIONS[args.ablation].pooled
-    of_training = (args.paper, args.label_weight, args.unlabelled, args.top_rate)
-    if not learns and any(of_training):
-        raise BadInput(
-            "--features is for yardsticks, which are not trained: "
-            "not with --paper, --label-weight, --unlabelled, --top-rate"
-        )
-    if args.top_rate and ABLATIONS[args.ablation].optimizer == "nadam":
-        raise BadInput("--top-rate is of our training: not with --paper, --ablation 1")
-    if args.label_weight and not has_labels:
-        raise BadInput(
-            "--label-weight needs the pooled features: not with --paper, --ablation"
-        )
-    for flag in ("motif_start", "move", "head_epochs"):
-        if getattr(args, flag) and not has_labels:
-            raise BadInput(
-                f"--{flag.replace('_', '-')} needs the pooled features: "
-                "not with --paper, --ablation, --features"
-            )
-    if (args.features in ("motifs", "chosen")) != bool(args.motif_file):
-        raise BadInput(
-            "--features motifs (or chosen) and --motif-file FILE need each other"
-        )
-    if args.digits and not has_labels:
-        raise BadInput("--digits is of our network: not with --paper, --ablation")
-    if args.unlabelled_limit and not args.unlabelled:
-        raise BadInput("--unlabelled-limit needs --unlabelled FILE")
-    if args.reuse_encodings and args.restart:
-        raise BadInput("--restart discards the encodings that --reuse-encodings needs")
-    # Labels teach ours; the 2018 network and the yardsticks know none.
-    if args.label_weight is None:
-        args.label_weight = LABEL_WEIGHT if has_labels else 0.0
-    if args.move is None:
-        args.move = MOVE if has_labels else 0
-    # Filters that start at random find nothing yet that a head could learn from.
-    if args.head_epochs is None:
-        args.head_epochs = HEAD_EPOCHS if args.motif_start else 0
-    if args.out_dir is None:
-        name = "superq" if learns else args.features
-        if args.paper:
-            name = "superq-paper"
-        args.out_dir = f"runs/{name}"
-
-
-def settle_training(args, windows):
-    """The arguments, with --epochs and --top-rate where these were not given.
-
-    They depend on the data; args.json keeps what was given, so that a learning curve
-    finds runs of one command together.
-    windows : for training
-    """
-    args = argparse.Namespace(**vars(args))
-    # The rates were chosen on validation, at 2,000, 8,000 and 32,247 windows, the three
-    # epochs of many windows by the time they take.
-    many = windows >= MANY_WINDOWS
-    if args.epochs is None:
-        args.epochs = HEADED_EPOCHS if args.head_epochs and many else EPOCHS
-    if args.top_rate is None:
-        args.top_rate = HEADED_RATE if args.head_epochs and not many else TOP_RATE
-    return args
-
-
-# ==== The machinery: not needed to understand SuperQ, but for its first section.
-# ---- counting k-mers on both strands
-
-
-@keras.saving.register_keras_serializable("superq")
-class KmerCounts(layers.Layer):
-    """Square roots of the counts of k-mers in the central `span` bases.
-
-    (B, 1000, 4) -> (B, n): a k-mer and its reverse complement are counted together, so
-    that n is 10 for k = 2, 32 for k = 3 and 136 for k = 4.
-    """
-
-    def __init__(self, k, span, **options):
-        super().__init__(**options)
-        self.k = k
-        self.span = span
-        self.n_words = 4**k
-        # What stands on the other strand is a word's mate: both are added, and of each
-        # pair one column stays. A palindrome (AT) is its own mate and counts twice.
-        mates = reverse_complements(k)
-        self.one_of_each = np.flatnonzero(np.arange(self.n_words) <= mates)
-        self.its_mate = mates[self.one_of_each]
-
-    def compute_output_shape(self, input_shape):
-        # Without it, Keras traces `call` wherever a network is built: half a second.
-        return input_shape[0], len(self.one_of_each)
-
-    def call(self, X):
-        X = central(X, self.span)
-        places = self.span - self.k + 1
-        base = ops.argmax(X, -1)  # (B, span), A, G, C, T are 0, 1, 2, 3
-        known = known_bases(X)
-
-        # The number of the word at each place, k digits in base 4. The first base
-        # counts most (in base_4_numeral, least; either would do):
-        #     GATT -> 1, 0, 3, 3 -> ((1 * 4 + 0) * 4 + 3) * 4 + 3 = 79
-        # An unknown base looks like A here, but its word is not whole: it counts 0.
-        word = ops.zeros_like(base[:, :places])
-        whole = ops.ones_like(known[:, :places])
-        for i in range(self.k):
-            word = word * 4 + base[:, i : i + places]
-            whole = whole * known[:, i : i + places]
-
-        # One sum over all sequences at once, into n_sequences * n_words bins: those
-        # of sequence b begin at b * n_words. Example, 2-mers: AG (1) is bin 1 in
-        # sequence 0, bin 17 in sequence 1.
-        n_sequences = ops.shape(X)[0]
-        sequence = ops.arange(n_sequences, dtype=base.dtype)[:, None]
-        bin_number = sequence * self.n_words + word
-        counts = ops.segment_sum(
-            ops.reshape(whole, (-1,)),
-            ops.reshape(bin_number, (-1,)),
-            n_sequences * self.n_words,
-        )
-        counts = ops.reshape(counts, (-1, self.n_words))
-
-        # Each word, and what counts for it on the other strand.
-        own = ops.take(counts, self.one_of_each, 1)
-        other = ops.take(counts, self.its_mate, 1)
-        return ops.sqrt(own + other)
-
-    def get_config(self):
-        return super().get_config() | {"k": self.k, "span": self.span}
-
-
-def reverse_complements(k):
-    """The number of each k-mer's reverse complement, (4^k,).
-
-    Numbers as in KmerCounts. Example, GA: 1 * 4 + 0 = 4; its reverse complement TC is
-    3 * 4 + 2 = 14.
-    """
-    word = np.arange(4**k)
-    mate = np.zeros_like(word)
-    for _ in range(k):
-        last = word % 4
-        word = word // 4
-        mate = mate * 4 + (3 - last)  # A, G, C, T: the complement of digit d is 3 - d
-    return mate
-
-
-def known_bases(X):
-    """(B, length, 4) -> (B, length): 1 where one base is set, 0 at an N."""
-    return ops.cast(ops.equal(ops.sum(X, -1), 1), "float32")
-
-
-# ---- feeding bits
-
-
-class AutoencoderFromBits(danq.FromBits):
-    """An autoencoder fed with bits, which are what it must answer, too."""
-
-    def __init__(self, network, n_labels, recipe):
-        super().__init__(network, n_labels)
-        self.asked = tuple(network.output)  # names of its outputs
-        self.counts_unknown = recipe.loss == "squared error"  # as in 2018
-        self.composition = KmerCounts(*COMPOSITION_KMERS)
-
-    def targets(self, x, y, weight):
-        """Two dicts, targets and weights, with an entry for each output.
-
-        Unknown bases weigh 0, and so do the labels of rows that have none.
-        """
-        X = self.onehot(x)
-        labels, label_weight = super().targets(x, y, weight)
-        if self.counts_unknown:
-            base_weight = ops.ones_like(X[..., 0])
-        else:
-            base_weight = known_bases(X)
-        every_row = ops.ones_like(base_weight[:, 0])
-        if label_weight is None:
-            label_weight = every_row
-
-        targets = {"bases": X, "labels": labels}
-        if "composition" in self.asked:
-            targets["composition"] = self.composition(X)
-        weights = {
-            "bases": base_weight,
-            "composition": every_row,
-            "labels": label_weight,
-        }
-        return (
-            {name: targets[name] for name in self.asked},
-            {name: weights[name] for name in self.asked},
-        )
-
-
-# ---- yardsticks and unlabelled DNA
-
-
-def make_yardstick(args, splits, out_dir):
-    """Stage 1 of a yardstick: its features as a network that is not trained."""
-    train = splits["train"]
-    started = time.time()
-    # What looks at the data, PCA and chosen, looks at training windows alone.
-    if args.features == "kmer":
-        model = kmer_network()
-    elif args.features == "gc":
-        model = kmer_network(kmers=[(1, LENGTH)])
-    elif args.features == "cpg":
-        model = cpg_network()
-    elif args.features == "motifs":
-        motifs = danq.read_motifs(args.motif_file)
-        print(f"{len(motifs):,} known motifs of {args.motif_file}")
-        model = kmer_network(motifs=list(motifs.values()))
-    elif args.features == "chosen":
-        model = kmer_network(motifs=choose_motifs(args.motif_file, train))
-    elif args.features == "pca":
-        model = pca_network(train, args.seed)
-    else:
-        # The autoencoder's encoder as training would find it.
-        keras.utils.set_random_seed(args.seed)
-        model = encoder_of(build(args, train.n_labels))
-    model.name = args.features
-    if train.simulated:
-        model.name += "_SIMULATED"
-    with new_file(out_dir / "model.keras") as temporary:
-        model.save(temporary)
-    seconds = round(time.time() - started, 2)
-    record = {
-        "training": {"epochs": 0, "best_epoch": 0, "seconds": seconds},
-        "parameters": model.count_params(),
-    }
-    danq.write_json(out_dir / "autoencoder.json", record)
 
 
 def choose_motifs(path, train):
@@ -2105,7 +2083,10 @@ def check_comparable(run, base):
     # Scores on other windows, or after other training data, are another question's.
     for key in keys:
         if run[key] != base[key]:
-            raise BadInput(f"{both} {key} is {run[key]}, not {base[key]}")
+            raise BadInput(
+                f"{both} {key} is {run[key]}, not {base[key]} (runs of several sizes: "
+                "--curve)"
+            )
     hashes = [one["settings"]["data_files"].get("train.mat") for one in (run, base)]
     if hashes[0] != hashes[1]:
         raise BadInput(f"{both} another train.mat")
@@ -2180,7 +2161,7 @@ def comparison_table(groups):
     """Scores and costs as Markdown: a title, what the data are, a row a group."""
     first = next(iter(groups.values()))
     base = first[0]
-    unit = mean_of(first, "training_seconds")
+    unit = mean_seconds(first)
     assays = [name for name in base["means"] if name != "all"]
     head = ["model"]
     for measure in ("AUROC", "AUPRC", "F1"):
@@ -2237,7 +2218,7 @@ def comparison_row(name, runs, assays, unit):
             values = [run["seconds"][stage] for run in runs]
             stages.append(f"{stage} {np.mean(values):,.0f}")
     # Time, in seconds and as a multiple of the first row's.
-    seconds = mean_of(runs, "training_seconds")
+    seconds = mean_seconds(runs)
     row.append(in_brackets(f"{seconds:,.0f} s", stages))
     row.append(f"{seconds / unit:.3f}")
     # Yardsticks have no epochs.
@@ -2266,8 +2247,8 @@ def answer_rows(runs):
     return rows
 
 
-def mean_of(runs, key):
-    return np.mean([run[key] for run in runs])
+def mean_seconds(runs):
+    return np.mean([run["training_seconds"] for run in runs])
 
 
 def markdown(rows):
@@ -2683,6 +2664,21 @@ def draw_marks(axis, key, base):
             x = numbers[key][0]
             axis.axvline(x, color="k", linestyle="dotted")
             axis.text(x, 1.02, name, ha=side, transform=axis.get_xaxis_transform())
+
+
+# What the paper's training printed, epoch by epoch; its Figs. 2 and 3.
+PAPER_LOG = {
+    "danq.py": {
+        "loss": [0.0767],
+        "val_loss": [0.0684, 0.0666],
+        "acc": [0.9791],
+        "val_acc": [0.9815],
+    },
+    "superq.py": {
+        "acc": [0.2526, 0.2511, 0.2526, 0.2525, 0.2560, 0.2505, 0.2511, 0.2505],
+    },
+}
+PAPER_LOSS = (1.4e8, 4.7e9)  # the autoencoder's, lowest and highest of eight epochs
 
 
 def draw_training(runs):

@@ -410,11 +410,11 @@ def small_flags(folder, data):
     own = {
         "danq": "",
         "superq": "",
-        "paper": "--paper --no-lstm",
+        "paper": "--paper --lstm-units 0",
         "more": more,
         "kmer": "--features kmer",
         "pca": "--features pca",
-        "untrained": "--features untrained --no-lstm",
+        "untrained": "--features untrained --lstm-units 0",
     }
     flags_of = {}
     for name, flags in own.items():
@@ -997,6 +997,12 @@ def edit(split="train", X=lambda X: X, Y=lambda Y: Y, write=write_hdf5):
     return lambda: write(split, X(original[0]), Y(original[1]))
 
 
+def single_number(key):
+    with h5py.File("train.mat", "a") as file:
+        del file[key]
+        file[key] = 1
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -1018,6 +1024,8 @@ def edit(split="train", X=lambda X: X, Y=lambda Y: Y, write=write_hdf5):
             r"trainxdata has shape \(4, 1000, 60\)",
         ),
         (edit(Y=lambda Y: Y[:50]), r"traindata has shape \(9, 50\).*60 sequences"),
+        (lambda: single_number("trainxdata"), r"trainxdata has shape \(\)"),
+        (lambda: single_number("traindata"), r"traindata has shape \(\).*60 sequences"),
         (
             edit(Y=lambda Y: np.where(Y, np.nan, 0)),
             r"traindata must hold 0 and 1 only, not nan \(row \d, sequence \d",
@@ -1075,7 +1083,7 @@ def test_unusual_data_run_to_the_end():
     for split, n in (("train", 31), ("valid", 7), ("test", 1)):
         write_hdf5(split, X[:n], Y[:n])
         Path(f"data/{split}.mat").symlink_to(f"../{split}.mat")
-    flags = [*SMALL, *FOREST, "--epochs", "1", "--no-lstm", "--digits", "none"]
+    flags = [*SMALL, *FOREST, "--epochs", "1", "--lstm-units", "0", "--digits", "none"]
     superq.main(flags)
     summary = read_json("runs/superq/summary.json")
     assert summary["model"] == "SuperQ from random filters, digits none, no BLSTM"
@@ -1591,7 +1599,7 @@ def test_table_of_what_was_kept(capsys):
     assert table["labels without a negative"] == ["1", "1", "1"]
     assert "bins: those with a TF label (--bins tf)\n" in printed
     assert "without a positive in valid: open\n" in printed
-    assert "left out: no peak\n" in printed
+    assert "no peak was left out\n" in printed
 
 
 def test_deepsea_regions_are_the_default():
@@ -1719,8 +1727,12 @@ def test_bad_genomes(text, says, capsys):
         (["v"], ["t:1-800"], "--test t:1-800 matches nothing: no bin in it is kept"),
         (["v"], ["t", "v:201-600"], "--test v:201-600 overlaps --valid"),
         (["v", "a"], ["t"], "no bin is left to train"),
-        (None, ["t"], "--valid chr7:30508751-35296850: genome.fa has no chr7"),
-        (["v"], None, "--test chr8: genome.fa has no chr8"),
+        (
+            None,
+            ["t"],
+            "--valid chr7:30508751-35296850 .the default.: genome.fa has no chr7",
+        ),
+        (["v"], None, "--test chr8 .the default.: genome.fa has no chr8"),
     ],
 )
 def test_bad_regions(valid, test, says, capsys):
@@ -2002,7 +2014,7 @@ def test_two_devices_train_as_one_does(data_dir):
     both = (
         "import sys, danq, superq; n, *flags = sys.argv[1:]; "
         "danq.main([*flags, '--out-dir', n + '/danq']); "
-        "superq.main([*flags, '--no-lstm', '--forest-trees', '4', "
+        "superq.main([*flags, '--lstm-units', '0', '--forest-trees', '4', "
         "'--motif-start', 'two.meme', '--filters', '34', '--out-dir', n + '/superq'])"
     )
     flags = [*SMALL, "--epochs", "1", "--limit", "39", "--data-dir", data_dir]
@@ -3119,7 +3131,7 @@ def test_variants_do_not_overwrite_what_they_read(runs, capsys):
         Path("genome.fa.fai").touch()
         check_one_line(
             capsys,
-            f"--output {name} would overwrite",
+            f"{name} would overwrite",
             lambda name=name: write_effects(runs, "--output", name),
         )
 
@@ -3134,7 +3146,10 @@ def test_variants_do_not_overwrite_what_they_read(runs, capsys):
         ("--top 3", "--top needs --predict"),
         ("--predict x.fa --effect diff", "--effect needs --variants or --mutate"),
         ("--predict x.fa --span 9", "--span needs --mutate"),
-        ("--predict x.fa --mutate x.fa", "give one of them"),
+        ("--predict x.fa --mutate x.fa", "--predict and --mutate: give one of them"),
+        ("--motifs x.meme --predict x.fa", "--predict and --motifs: give one of them"),
+        ("--test-data x --motifs x.meme", "--motifs and --test-data: give one"),
+        ("--test-dat x", "unrecognized arguments: --test-dat x"),
         ("--mutate x.fa --top 3 --output x.h5", "not with an --output in .h5"),
         ("--mutate x.fa --span 1001", "--span: must be at least 1 and at most 1,000"),
         ("--mutate x.fa --limit 5", "--limit is of data files"),
@@ -3378,6 +3393,16 @@ def test_a_planted_word_is_written_in_the_letters_of_the_motif_file(learned, nam
 # ---- danq.py: simulated data
 
 
+def test_simulated_data_that_end_half_made_leave_nothing(monkeypatch):
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(danq, "write_demo_labels", fail)
+    with pytest.raises(KeyboardInterrupt):
+        danq.make_demo_data("demo", 8, seed=1)
+    assert not os.listdir()
+
+
 def test_simulated_data_look_like_deepsea():
     danq.main("--make-demo-data demo --limit 200".split())
     split = danq.load_split("demo", "train", "packed")
@@ -3476,11 +3501,11 @@ def test_who_knows_the_rules_of_simulated_data_scores_what_the_docstring_says():
 
 @pytest.mark.parametrize(
     "flags",
-    ["--paper --no-lstm", "--ablation 1", "--ablation 3", "--ablation 4", "--no-lstm"],
+    ["--paper", "--ablation 1", "--ablation 3", "--ablation 4", ""],
 )
 def test_every_autoencoder_has_500_numbers_and_answers_with_bases(flags):
     network = superq.build(
-        superq.parse_args(["--filters", "8", "--lstm-units", "2", *flags.split()]),
+        superq.parse_args(["--filters", "8", "--lstm-units", "0", *flags.split()]),
         n_labels=9,
     )
     bases = (
@@ -3527,7 +3552,7 @@ def steps_taken(model):
 def test_each_step_of_the_ablation_is_the_one_of_its_name(n):
     X, Y = random_data(12)
     X[4:9, 200:700] = 0  # unknown bases
-    args = superq.parse_args([*SMALL, "--no-lstm", "--ablation", str(n)])
+    args = superq.parse_args([*SMALL, "--lstm-units", "0", "--ablation", str(n)])
     model = compiled("superq", args, split_of(X, Y))
     assert steps_taken(model) == set(STEPS[:n])
     batches = danq.Batches(split_of(X, Y), 12)
@@ -3967,6 +3992,9 @@ def test_sites_of_a_motif_are_read_however_they_are_written(written, sites):
 def test_two_motifs_of_one_name_both_count():
     Path("m.meme").write_text(MEME.replace("MA2 two", "MA1 one"))
     assert list(danq.read_motifs("m.meme")) == ["MA1 one", "MA1 one'"]
+    # Nor need a matrix have a name.
+    Path("m.meme").write_text(re.sub("MOTIF.*\n", "", MEME))
+    assert list(danq.read_motifs("m.meme")) == ["unnamed", "unnamed'"]
 
 
 def test_motif_files_are_read_in_the_order_of_the_one_hot():
@@ -3990,12 +4018,14 @@ def test_motif_files_are_read_in_the_order_of_the_one_hot():
         ("ACGT\n", "ACDEFGHIKLMNPQRSTVWY\n", "line 3: the alphabet must be ACGT"),
         ("0 0.5 0.5 0", "0 0.5 0.9 0", "line 8: must be four probabilities"),
         ("0 0.5 0.5 0", "0 0.5 x 0", "line 8: must be four probabilities"),
+        ("0 0.5 0.5 0", "nan 0.5 0.5 0", "line 8: must be four probabilities"),
         ("0 0 1 0\n", "", "the motif MA2 two ends before its last row"),
         ("alength= 4 w= 2", "alength= 20 w= 2", "line 12: must say alength= 4"),
         (MEME, "ACGT\n", "holds no motif in MEME's text format"),
         ("0 0.5 0.5 0\n0.25 0.25 0.25 0.25", "", "the motif MA1 one ends before"),
         (MEME, JASPAR.replace("A [", "B ["), "line 2: must be A \\[ and its counts"),
         (MEME, JASPAR.replace("8 4 ]", "8 x ]"), "line 3: must be C"),
+        (MEME, JASPAR.replace("8 4 ]", "8 nan ]"), "line 3: must be C"),
         (MEME, JASPAR.replace("0 8 4 ]", "0 8 ]"), "line 1: MA1 one must have four"),
         (MEME, JASPAR.replace("16 0 4", "0 0 4"), "has a position without any count"),
         (MEME, JASPAR[:40], "line 1: MA1 one must have four rows"),
@@ -4217,7 +4247,7 @@ def test_the_head_learns_first_and_alone():
 
 def test_each_window_is_scanned_once_in_order():
     split = split_of(*random_data(60))
-    network = superq.build(superq.parse_args(["--filters", "4", "--no-lstm"]))
+    network = superq.build(superq.parse_args(["--filters", "4", "--lstm-units", "0"]))
     summaries = network.get_layer("summaries").output
     rows = np.array([3, 40, 41])
     seen, counts = superq.scan_once(network.inputs, summaries, split.X, rows)
@@ -4329,6 +4359,9 @@ def test_danq_starts_from_known_motifs(runs):
     kernel = danq.load_model("runs/danq").get_layer("motif_scan").get_weights()[0]
     zeros = (np.abs(kernel).max(1) < 0.01).sum(0)  # positions, of each filter
     assert (zeros > 10).sum() == 2, "narrow motifs in filters of 26 bases"
+    # --motifs, which writes, in place of --motif-start.
+    with pytest.raises(danq.BadInput, match="m.meme would overwrite m.meme"):
+        danq.main(["--motifs", "m.meme"])
     summary = read_json("runs/danq/summary.json")
     assert summary["model"] == "DanQ from known motifs, our recipe"
     assert "m.meme" in read_json("runs/danq/args.json")["settings"]["data_files"]
@@ -5039,7 +5072,7 @@ def test_output_goes_through_links_and_to_standard_output(runs, capfd):
         danq.main(predict_flags(runs, "--output", name))
         printed, error = capfd.readouterr()
         assert printed == table
-        assert error.endswith(f"7 bins, 9 labels -> {name}\n")
+        assert error.endswith(f"7 bins (4 padded with N), 9 labels -> {name}\n")
     assert Path("stdout").is_symlink()
     for command in ("--predict", "--mutate"):
         flags = [command, "x.fa", "--out-dir", str(runs["danq"][0]), "--output", "-"]
@@ -5079,7 +5112,7 @@ def test_an_output_that_would_overwrite_its_input_is_refused(runs, capsys):
     before = Path("x.fa").read_text()
     for name in ("x.fa", "same.fa", "run/metrics.csv"):
         flags = ["--predict", "x.fa", "--out-dir", "run", "--output", name]
-        check_one_line(capsys, f"--output {name} would overwrite", danq.main, flags)
+        check_one_line(capsys, f"{name} would overwrite", danq.main, flags)
     assert Path("x.fa").read_text() == before
 
 
@@ -5103,7 +5136,7 @@ def test_a_loss_that_is_nan_without_validation_keeps_the_last_good_epoch(
     capsys, monkeypatch
 ):
     write_data()
-    flags = [*SMALL, *FOREST, "--paper", "--no-lstm", "--data-dir", "."]
+    flags = [*SMALL, *FOREST, "--paper", "--lstm-units", "0", "--data-dir", "."]
     flags += ["--epochs", "3"]
     monkeypatch.setattr(superq, "PAPER_RATE", 1e38)
     says = "diverged in its first epoch"
@@ -5143,7 +5176,7 @@ def test_a_disk_that_cannot_be_reserved_is_warned_of_once(capsys, monkeypatch, f
     danq.warn_of_no_reserve.cache_clear()
     write_data()
     split = danq.load_split(".", "train", "packed")
-    with superq.new_hdf5(Path("a.h5"), 10_000) as file:
+    with danq.new_hdf5(Path("a.h5"), 10_000) as file:
         file["Z"] = [1, 2]
     assert capsys.readouterr().out.count("warning: disk cannot be reserved here") == 1
     assert len(split) == 60
