@@ -490,10 +490,9 @@ END
 download_bundle() {
     local whole=data.part/bundle.tar.gz
     local folder url
-    local meter=--progress-bar
     for url in $DEEPSEA_URL; do
         say "the DeepSEA bundle: $url -> data/"
-        if fetch "$url" "$whole"; then
+        if fetch "$url" "$whole" --progress-bar; then
             break
         fi
     done
@@ -517,11 +516,11 @@ download_bundle() {
     rm -rf data.part
 }
 
-# Fetch one file, beside its name and renamed when it is whole.   fetch URL FILE
-meter=--silent
+# Fetch one file, beside its name and renamed when it is whole.   fetch URL FILE [METER OF CURL]
 fetch() {
     local url=$1
     local file=$2
+    local meter=${3:---silent}
     local part=$file.part
     local code
     if [[ -f $file ]]; then
@@ -563,14 +562,14 @@ is_whole() {
 # real/data, from the peak files of .real/tracks.tsv and chromosome 20 of hg19. False, after one
 # line, where that fails.
 real_data() {
-    local by_hand="put it by hand at $PWD/real"
     DATA=real/data
     if [[ -d real/data ]]; then
         return
     fi
     say "177 tracks of peaks and chr20 of hg19 -> real/"
     if ! fetch "$GENOME_URL" real/chr20.fa.gz; then
-        complain "$GENOME_URL cannot be fetched: $by_hand/chr20.fa.gz and run this again"
+        complain "$GENOME_URL cannot be fetched: put it by hand at $PWD/real/chr20.fa.gz and" \
+            "run this again"
         return 1
     fi
     fetch_tracks || return
@@ -582,18 +581,19 @@ real_data() {
 # Every file of .real/tracks.tsv, and real/tracks.tsv, the table that --make-data reads.
 fetch_tracks() {
     local assay name repository commit path url
-    printf 'assay\tname\tfile\n' > real/tracks.part
+    # || return: on a full disk a line would be missing, and its label with it.
+    printf 'assay\tname\tfile\n' > real/tracks.part || return
     while IFS=$'\t' read -r assay name repository commit path; do
         url=${TRACKS_URL%/}/$repository/$path
         if [[ $TRACKS_URL == "$github" ]]; then
             url=$github/$repository/$commit/$path
         fi
         if ! fetch "$url" "real/$repository/$path"; then
-            complain "$url cannot be fetched: $by_hand/$repository/$path and run this again;" \
-                "$here/.real/tracks.tsv lists all 177"
+            complain "$url cannot be fetched: put it by hand at $PWD/real/$repository/$path" \
+                "and run this again; $here/.real/tracks.tsv lists all 177"
             return 1
         fi
-        printf '%s\t%s\t%s\n' "$assay" "$name" "$repository/$path" >> real/tracks.part
+        printf '%s\t%s\t%s\n' "$assay" "$name" "$repository/$path" >> real/tracks.part || return
     done < <(tail -n +2 "$here/.real/tracks.tsv")
     mv real/tracks.part real/tracks.tsv
 }
