@@ -4646,10 +4646,12 @@ def positive_bins(peaks):
 def labels_of_bins(chromosome):
     """Yield (label, its bins) for each label that has a peak on a chromosome."""
     rows = np.fromfile(chromosome.peaks, np.uint32).reshape(-1, 3)
+    # np.split makes a part of nothing, too.
+    if not len(rows):
+        return
     # rows of label 0, then of label 1, ...: cut where a label's first one stands
     labels, starts = np.unique(rows[:, 0], return_index=True)
-    # (of no rows np.split makes one part, of no label)
-    for label, part in zip(labels, np.split(rows, starts[1:]), strict=False):
+    for label, part in zip(labels, np.split(rows, starts[1:]), strict=True):
         bins = positive_bins(part[:, 1:].astype(np.int64))  # 0 - 1 must be -1
         yield int(label), bins[bins < len(chromosome.owner)]
 

@@ -2186,7 +2186,8 @@ def comparison_table(groups):
     title = "Side by side"
     if base["simulated"]:
         title += ", on SIMULATED data"
-    strands = "both strands averaged, " if base["strands"] else ""
+    # Each window is two training sequences then.
+    strands = "both strands of each window, " if base["strands"] else ""
     return (
         f"# {title}\n\nData {base['data']}: "
         f"{base['train_sequences']:,} training sequences, "
@@ -2572,14 +2573,17 @@ def draw_curve(models, sizes):
         axis = axes[column]
         lines = {}
         for model, sizes_of_model in scores.items():
-            # Windows, mean, and both ends of its interval.
-            points = []
+            line = []
+            lows = []
+            highs = []
             for windows, own in sizes_of_model.items():
                 whole = own.whole[:, column]
-                points.append((windows, *other_dna(whole, own.without[..., column])))
-            windows, mean, low, high = zip(*points, strict=True)
-            axis.fill_between(windows, low, high, alpha=0.15)
-            lines[model] = list(zip(windows, mean, strict=True))
+                mean, low, high = other_dna(whole, own.without[..., column])
+                line.append((windows, mean))
+                lows.append(low)
+                highs.append(high)
+            axis.fill_between(list(sizes_of_model), lows, highs, alpha=0.15)
+            lines[model] = line
         draw_lines(axis, lines, dashed=yardsticks_of(models))
         axis.set(xscale="log", xlabel="training windows", ylabel=measure.upper())
         axis.set(xticks=sizes, xticklabels=sizes)
