@@ -53,6 +53,7 @@ import scipy.io
 import scipy.sparse
 from Bio import bgzf
 from keras.layers import BatchNormalization, Conv1D, Dropout
+from matplotlib import textpath
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -413,7 +414,7 @@ def small_flags(folder, data):
         "paper": "--paper --lstm-units 0",
         "more": more,
         "kmer": "--features kmer",
-        "pca": "--features pca",
+        "pca": "--features pca --seed 5",
         "untrained": "--features untrained --lstm-units 0",
     }
     flags_of = {}
@@ -656,6 +657,17 @@ def test_published_sizes():
     assert model.count_params() == 67_892_175
 
 
+def test_published_scores_stand_beside_deepseas_own_labels_alone():
+    """Quang & Xie 2016: all, DNase, TF, histone marks."""
+    real = {"labels": 919, "simulated": False}
+    scores = danq.published(real)["DanQ (2016)"]
+    assert scores["auroc"] == (0.9384, 0.9208, 0.9535, 0.8596)
+    assert scores["auprc"] == (0.3709, 0.4636, 0.3520, 0.3850)
+    assert list(dict.fromkeys(danq.DEEPSEA_ASSAYS)) == ["DNase", "TF", "histone"]
+    assert danq.published(real | {"simulated": True}) == {}
+    assert danq.published(real | {"labels": 177}) == {}
+
+
 def lstm_oracle(x, kernel, recurrent, bias):
     """Plain LSTM over (steps, features): hidden states (steps, units).
 
@@ -697,15 +709,13 @@ def test_numpy_oracle_of_the_trunk(activation):
     np.testing.assert_allclose(model.predict(X, verbose=0)[1], expected, atol=1e-4)
 
 
-def test_mixed_precision_keeps_weights_and_answers_in_float32():
-    for build in (danq.build_danq, superq.build_autoencoder):
-        model = build(filters=8, lstm_units=4, n_labels=9, dtype="mixed_bfloat16")
-        assert (
-            {weight.dtype for weight in model.weights}
-            == {output.dtype for output in model.outputs}
-            == {"float32"}
-        )
-        assert model.get_layer("motif_scan").compute_dtype == "bfloat16"
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_mixed_precision_keeps_weights_and_answers_in_float32(name):
+    args = SCRIPTS[name].parse_args([*SMALL, "--mixed-precision"])
+    network = compiled(name, args, split_of(*random_data(12))).layers[-1]
+    assert {weight.dtype for weight in network.weights} == {"float32"}
+    assert {output.dtype for output in network.outputs} == {"float32"}
+    assert network.get_layer("motif_scan").compute_dtype == "bfloat16"
 
 
 def dropouts(network):
@@ -729,6 +739,9 @@ def test_danq_trains_with_the_papers_optimizer_and_dropout():
     assert dropouts(network) == [0.2, 0.5]
     assert network.get_layer("labels").activation.__name__ == "sigmoid"
     assert network.get_layer("dense").activation.__name__ == "relu"
+    args = danq.parse_args([*SMALL, "--conv-activation", "linear"])
+    linear = compiled("danq", args, split).layers[-1]
+    assert linear.get_layer("motif_scan").activation.__name__ == "linear"
 
 
 def test_our_recipe_trains_danq_with_adam_up_and_down_a_cosine():
@@ -750,15 +763,45 @@ def test_our_recipe_trains_danq_with_adam_up_and_down_a_cosine():
     assert danq.run_name(given) == "DanQ, our recipe, windows moved by 0"
 
 
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_seed_decides_the_first_weights(name):
+    split = split_of(*random_data(12))
+    filters = []
+    for seed in "112":
+        flags = [*SMALL, "--lstm-units", "0", "--seed", seed]
+        model = compiled(name, SCRIPTS[name].parse_args(flags), split)
+        filters.append(model.layers[-1].get_layer("motif_scan").get_weights()[0])
+    np.testing.assert_array_equal(filters[0], filters[1])
+    assert not np.array_equal(filters[0], filters[2])
+
+
+def test_an_epoch_trains_on_moved_batches_of_its_seed_and_number(monkeypatch):
+    """The third epoch, from its second step on; validation lies as it is."""
+    split = split_of(*random_data())
+    flags = [*SMALL, "--lstm-units", "0", "--seed", "7", "--move", "4"]
+    args = danq.parse_args(flags)
+    model = compiled("danq", args, split)
+    checkpoint = danq.Checkpoint(Path("none.npz"))
+    checkpoint.history = [{}, {}]
+    checkpoint.step = 1
+    given = []
+
+    def fit(model, batches, validation_data, **options):
+        given.extend([batches, validation_data])
+        return argparse.Namespace(history={})
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    danq.train_epoch(model, split, split, args, checkpoint, [])
+    train = danq.Batches(split, 20, seed=7, epoch=2, first=1, move=4)
+    valid = danq.Batches(split, 20)
+    for found, expected in zip(given, (train, valid), strict=True):
+        assert len(found) == len(expected)
+        for step in range(len(expected)):
+            np.testing.assert_array_equal(found[step][0], expected[step][0])
+            np.testing.assert_array_equal(found[step][1], expected[step][1])
+
+
 def test_dropout_acts_in_training_alone():
-    """Rates by what comes out: a fifth of the motifs, half of the BLSTM's answers."""
-    network = danq.build_danq(3, filters=8, lstm_units=4)
-    drops = [layer for layer in network.layers if isinstance(layer, Dropout)]
-    for layer, rate in zip(drops, (0.2, 0.5), strict=True):
-        ones = np.ones((20, 75, 8), np.float32)
-        kept = np.asarray(layer(ones, training=True))
-        assert (kept == 0).mean() == pytest.approx(rate, abs=0.02)
-        assert np.asarray(layer(ones, training=False)).min() == 1
     network = danq.build_danq(3, filters=8, lstm_units=0)
     X = random_sequences(4).astype(np.float32)
     still = [np.asarray(network(X, training=False)) for _ in range(2)]
@@ -899,22 +942,19 @@ def test_data_are_packed_once_and_again_when_source_or_copy_changed(capsys):
         pack(40, True)
 
 
-@pytest.mark.parametrize("strands", [True, False])
-def test_strands_of_data_are_averaged_where_the_halves_are_strands(strands):
+@pytest.mark.parametrize("differ", ["nothing", "bases", "labels"])
+def test_strands_are_found_where_the_halves_are_strands(differ):
+    """Reverse complements with the same labels; else each row is a window."""
     X, Y = random_data()
-    if not strands:
+    if differ == "bases":
         X[30:] = X[:30]
+    if differ == "labels":
+        Y[30:] = 1 - Y[:30]
     write_v5("valid", X, Y)
     split = danq.load_split(".", "valid", "packed")
-    A = X[:, :, 0].sum(1, keepdims=True)
-    expected = (A[:30] + A[30:]) / 2 if strands else A
-    assert split.strands == strands
-    assert split.windows == len(expected)
     limited = danq.load_split(".", "valid", "packed", limit=8)
-    assert len(limited) == 8 * (1 + strands)
-    np.testing.assert_allclose(
-        danq.strand_mean(lambda rows: rows, A, split.windows, strands, 7), expected
-    )
+    found = (split.strands, split.windows, len(limited))
+    assert found == ((True, 30, 16) if differ == "nothing" else (False, 60, 8))
 
 
 def test_strand_mean_meets_each_window_with_its_own_other_strand():
@@ -1090,7 +1130,6 @@ def test_unusual_data_run_to_the_end():
     assert "reconstruction" not in summary
     with h5py.File("runs/superq/encodings.h5") as file:
         assert file["train/Z"].shape[1] == 250
-    assert np.load("runs/superq/forest.npz")["feature"].min() == 0
     assert (summary["labels"], summary["test_windows"], summary["labels_scored"]) == (
         1,
         1,
@@ -1238,12 +1277,7 @@ def whole_chromosome(genome, chrom):
 
 def check_make(capsys, says, **arguments):
     """make must print one line that matches `says`, exit with 2, leave nothing."""
-    with pytest.raises(SystemExit) as stop:
-        danq.command_line(lambda: make(**arguments))
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert error.count("\n") == 1
-    assert re.search(says, error), error
+    check_one_line(capsys, says, lambda: make(**arguments))
     assert not list(Path().glob(".out*"))
 
 
@@ -1340,12 +1374,6 @@ def test_no_window_reaches_into_another_split(start):
     assert bins["train"] == set(range(400, 2401, 200))
     assert bins["valid"] == set(range(3400, 4401, 200))
     assert bins["test"] == set(range(5400, 8401, 200))
-    covered = {}
-    for split, starts in bins.items():
-        covered[split] = {base for s in starts for base in range(s - 400, s + 600)}
-    assert not covered["train"] & covered["valid"]
-    assert not covered["valid"] & covered["test"]
-    assert not covered["train"] & covered["test"]
 
 
 @pytest.mark.skipif(
@@ -1915,12 +1943,19 @@ def test_best_epoch_and_patience_on_scripted_losses(monkeypatch, name, patience)
     more = "--patience 2" if name == "danq" else "--forest-trees 2 --ablation 3"
     SCRIPTS[name].main([*flags.split(), *more.split(), "--out-dir", "run"])
     history = read_table("run/history.csv")
-    training = read_json("run/summary.json")["training"]
+    summary = read_json("run/summary.json")
+    training = summary["training"]
     assert len(history) == best + patience == training["epochs"] == len(weights)
     assert training["best_epoch"] == best
     seconds = [float(row["seconds"]) for row in history]
     assert training["seconds_to_best"] == pytest.approx(sum(seconds[:best]), abs=0.02)
     assert training["seconds"] == pytest.approx(sum(seconds), abs=0.02)
+    # What --compare calls its training: DanQ's to the best epoch, all of SuperQ's.
+    cost = training["seconds_to_best"]
+    if name == "superq":
+        cost = sum(summary["seconds"].values())
+        assert summary["seconds"]["autoencoder"] == training["seconds"]
+    assert summary["training_seconds"] == pytest.approx(cost, abs=0.02)
     kept = danq.load_model("run").get_weights()
     for mine, theirs in zip(kept, weights[best - 1], strict=True):
         np.testing.assert_array_equal(mine, theirs)
@@ -2080,6 +2115,17 @@ def test_scoring_by_hand():
     )  # F1 is .8 and .667; no positives
 
 
+def test_scores_in_a_terminal_stand_below_their_names(capsys):
+    means = {"labels": 2, "base_rate": 0.1, "auroc": 0.9, "auprc": 0.5}
+    means |= {"f1": 0.4, "recall_at_10fdr": 0.3}
+    summary = {"labels": 2, "labels_scored": 2, "simulated": True}
+    danq.print_scores(summary | {"means": {"all": means}})
+    _, head, row = capsys.readouterr().out.splitlines()
+    names = "labels AUROC AUPRC F1 recall at 10 % FDR chance: AUROC .5, AUPRC"
+    assert head.split() == names.split()
+    assert row.split() == "all 2 0.9000 0.5000 0.4000 0.3000 0.1000".split()
+
+
 def test_means_are_over_the_scored_labels_of_each_assay():
     """AUROC 1, 1, 0 of three TF labels, .75 of a DNase label; a histone label of 0."""
     y = np.array([1, 0, 1, 0])
@@ -2131,26 +2177,30 @@ def test_metrics_are_those_of_predict_on_the_test_windows(learned, name):
         assert share == pytest.approx(((P >= 0.5) == Y).all(1).mean(), abs=0.02)
 
 
-def test_the_label_outputs_score_by_hand(learned):
+@pytest.mark.parametrize(
+    ("split", "key"), [("test", "answers"), ("valid", "validation")]
+)
+def test_the_label_outputs_score_by_hand(learned, split, key):
     """And those of the forest, and of their mean; on both strands' views by hand."""
-    X, Y = learned_windows("test")
+    X, Y = learned_windows(split)
     model = danq.load_model(learned["superq"])
     both = (X, danq.reverse_complement(X))
     features = np.mean([mean_of_views(model, strand) for strand in both], 0)
     P = np.asarray(model.get_layer("labels")(features))
-    answers = read_json(learned["superq"] / "summary.json")["answers"]
+    answers = read_json(learned["superq"] / "summary.json")[key]
     forest = superq.load_forest(learned["superq"] / "forest.npz")
     with h5py.File(learned["superq"] / "encodings.h5") as file:
-        from_forest = superq.predict_forest(forest, file["test/Z"][:])
+        from_forest = superq.predict_forest(forest, file[f"{split}/Z"][:])
     mean = (P + from_forest) / 2
-    for key, score in (("auroc", roc_auc_score), ("auprc", average_precision_score)):
+    measures = {"auroc": roc_auc_score, "auprc": average_precision_score}
+    for measure, score in measures.items():
         for answer, scores in (
             ("label output", P),
             ("forest", from_forest),
             ("mean", mean),
         ):
             own = [score(Y[:, k], scores[:, k]) for k in range(Y.shape[1])]
-            assert answers[answer][key] == pytest.approx(np.mean(own), abs=0.003)
+            assert answers[answer][measure] == pytest.approx(np.mean(own), abs=0.003)
 
 
 def test_the_answer_is_the_one_that_validation_ranks_highest(learned):
@@ -2174,6 +2224,16 @@ def test_the_answer_is_the_one_that_validation_ranks_highest(learned):
     assert summary["answer"] == superq.choose_answer(summary["validation"])
     own = summary["answers"][summary["answer"]]
     assert own["auroc"] == pytest.approx(summary["means"]["all"]["auroc"])
+
+
+def test_the_bases_that_are_rebuilt_are_the_test_splits(learned):
+    """The share there of the base that is the commonest in training."""
+    train, _ = learned_data("train")
+    test, _ = learned_data("test")
+    known = test[test.sum(-1) == 1]  # (bases, 4)
+    share = known.mean(0)[train.sum((0, 1)).argmax()]
+    found = read_json(learned["superq"] / "summary.json")["reconstruction"]
+    assert found["commonest_base"] == pytest.approx(share, abs=1e-6)
 
 
 def test_what_is_strand_blind_is_asked_on_one_strand(runs):
@@ -2242,10 +2302,14 @@ def test_a_terminal_sees_one_bar_an_epoch_and_at_the_end_what_to_do_next(runs):
     assert "\b" not in runs["superq"][1], "elsewhere no bar"
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", ["danq", "superq", "pca"])
 def test_foreign_data_are_scored_by_label_name(runs, data_dir, capsys, name):
-    """The run's own test split: all names known, one in three, none."""
+    """The run's own test split: all names known, one in three, none.
+
+    pca alone has both strands in encodings.h5.
+    """
     out = runs[name][0]
+    main = SCRIPTS.get(name, superq).main
     there = runs[name][0] / f"test-{Path.cwd().name}"
     rows = read_table(out / "metrics.csv")
     head, *labels = (data_dir / "labels.tsv").read_text().splitlines()
@@ -2256,7 +2320,7 @@ def test_foreign_data_are_scored_by_label_name(runs, data_dir, capsys, name):
         ]
         Path("labels.tsv").write_text("\n".join([head, *renamed]))
         flags = f"--out-dir {out} --test-data . --limit 40 --batch-size 20"
-        SCRIPTS[name].main(flags.split())
+        main(flags.split())
         assert (
             f"{len(rows[known])} of {len(rows)} labels are there"
             in capsys.readouterr().out
@@ -2268,7 +2332,7 @@ def test_foreign_data_are_scored_by_label_name(runs, data_dir, capsys, name):
     unknown = "".join(f"{i}\tTF\tother {i}\n" for i in range(len(labels)))
     Path("labels.tsv").write_text(f"{head}\n{unknown}")
     says = f"none of its {len(labels)} labels .* is among the run's"
-    check_one_line(capsys, says, SCRIPTS[name].main, flags.split())
+    check_one_line(capsys, says, main, flags.split())
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -2402,6 +2466,16 @@ def test_a_finished_run_is_kept_and_a_folder_in_use_refused_by_name(runs, capsys
     check_one_line(capsys, "seed was 1337, now 5", superq.main, [*flags, "--seed", "5"])
     other = [*flags, "--max-seconds", "9"]
     check_one_line(capsys, "max-seconds was not given, now 9", superq.main, other)
+
+
+def test_restart_discards_a_run_of_other_settings(runs, capsys):
+    shutil.copytree(runs["kmer"][0], "run")
+    flags = [*runs["kmer"][2], "--out-dir", "run", "--forest-trees", "5"]
+    check_one_line(capsys, "forest-trees was 6, now 5", superq.main, flags)
+    superq.main([*flags, "--restart"])
+    printed = capsys.readouterr().out
+    assert "[2/3] encodings" in printed
+    assert "[3/3] forest: 5 trees" in printed
 
 
 def test_a_run_that_does_not_fit_the_command_gives_one_line(runs, capsys):
@@ -2541,7 +2615,7 @@ def made_up_score(K=9, seen=None):
 
 def scored_letters(text, score):
     """Scores (K,) of 1,000 letters, the mean over both strands."""
-    other = text[::-1].translate(str.maketrans("ACGT", "TGCA"))
+    other = text[::-1].translate(COMPLEMENT)
     P = [score(danq.packed(letters_to_onehot(strand))) for strand in (text, other)]
     return np.mean(P, 0)[0]
 
@@ -2975,7 +3049,7 @@ def test_a_vcf_whose_known_chromosomes_give_no_row_is_not_of_another_assembly():
 
 
 @pytest.mark.parametrize("n", [4, 3000])
-def test_a_vcf_of_another_assembly_is_refused(runs, capsys, monkeypatch, n):
+def test_a_vcf_of_another_assembly_is_refused(runs, capsys, n):
     letters = random_dna(2000, 1)
     write_genome({"1": letters})
     wrong = letters[999:1002].translate(str.maketrans("ACGT", "CGTA"))
@@ -3063,14 +3137,7 @@ def test_bad_genomes_of_variants_give_one_clear_line(runs, capsys, content, says
     assert not [*Path().glob("*.tsv"), *Path().glob(".*.tmp*")]
 
 
-def test_a_gzip_genome_is_refused_whatever_its_name(capsys):
-    Path("genome.fa.gz").write_bytes(gzip.compress(b">1\nGATTACA\n"))
-    write_vcf([(1, 3, ".", "T", "C")])
-    says = "genome.fa.gz is gzip: .*gunzip -c genome.fa.gz"
-    check_one_line(capsys, says, lambda: changes(genome="genome.fa.gz"))
-
-
-def test_a_genome_is_read_by_its_index_which_is_made_where_it_is_older(runs, capsys):
+def test_a_genome_is_read_by_its_index_which_is_made_where_it_is_older(capsys):
     _, pairs = genome_and_variants()
     found, _ = changes()
     windows = [(c.before[-1].decode(), c.after[-1].decode()) for c in found]
@@ -3246,6 +3313,8 @@ def test_the_picture_of_mutations_shows_the_tables_numbers(runs, monkeypatch):
         np.testing.assert_allclose(image.get_array(), heat, atol=2e-6)
         first = int(rows[0][1])
         assert image.get_extent() == [first - 0.5, first + 7.5, 3.5, -0.5]
+        red, _, blue, _ = image.to_rgba(np.abs(heat).max())
+        assert red > blue, "red where the probability rises"
         letters = drawn[:8]
         del drawn[:8]
         costs = -heat.sum(0) / 3
@@ -3322,6 +3391,13 @@ def test_superq_answers_mutations_with_forest_and_label_output(runs, capsys, nam
 # ---- danq.py: motifs
 
 
+def test_a_letter_of_a_logo_is_its_share_of_the_positions_bits():
+    P = np.array([[[0.5, 0.5, 0, 0], [0.25, 0.25, 0.25, 0.25]]])
+    logos = danq.best_logos(P, np.array([[1.0, 0]]), sites=[30], order=[0])
+    heights = logos["filter 0, 30 sites"]
+    np.testing.assert_allclose(heights, [[0.5, 0.5, 0, 0], [0, 0, 0, 0]])
+
+
 def test_a_filters_motif_is_counted_where_it_answers_most():
     """A filter for GATTACA, one of zeros; the word stands in three of ten windows."""
     X = random_sequences(10)
@@ -3390,6 +3466,31 @@ def test_a_planted_word_is_written_in_the_letters_of_the_motif_file(learned, nam
     assert sites >= Y[:, 0].sum() / 2
 
 
+def test_a_logo_has_each_letter_at_its_height_the_highest_on_top(monkeypatch):
+    """G over A at place 1, C alone at place 2."""
+    figures = captured_figures(monkeypatch)
+    letters = []
+    outline = textpath.TextPath
+
+    def noted(place, letter):
+        letters.append(letter)
+        return outline(place, letter)
+
+    monkeypatch.setattr(textpath, "TextPath", noted)
+    heights = np.zeros((2, 4))  # columns A, C, G, T
+    heights[0] = 0.5, 0, 1, 0
+    heights[1, 1] = 2
+    danq.draw_logos({"one": heights}, False, "x.png")
+    drawn = {}
+    shapes = figures["x.png"].axes[0].patches
+    for letter, shape in zip(letters, shapes, strict=True):
+        box = shape.get_path().get_extents()
+        drawn[letter] = (box.x0 + box.x1) / 2, box.y0, box.y1
+    expected = {"A": (1, 0, 0.5), "G": (1, 0.5, 1.5), "C": (2, 0, 2)}
+    for letter, place in expected.items():
+        np.testing.assert_allclose(drawn[letter], place, atol=1e-6)
+
+
 # ---- danq.py: simulated data
 
 
@@ -3421,9 +3522,16 @@ def test_simulated_data_look_like_deepsea():
     )  # of A, G, C, T
     assert 0.36 < X[..., 1:3].sum(-1).mean() < 0.50, "GC content"
     assert CpG < 0.6 * GpC, "CpG is depleted"
-    test = danq.load_split("demo", "test", "packed")
-    assert len(test) == 100
-    assert not np.array_equal(test.X, split.X[:100])
+    assert len(danq.load_split("demo", "test", "packed")) == 100
+
+
+def test_no_simulated_sequence_stands_in_two_splits():
+    """Eight windows each: the same draws would be the same sequences."""
+    danq.main("--make-demo-data demo --limit 8".split())
+    rows = []
+    for name in danq.SPLITS:
+        rows += map(bytes, danq.load_split("demo", name, "packed").X)
+    assert len(set(rows)) == len(rows) == 3 * 2 * 8
 
 
 def test_labels_of_simulated_data_follow_from_their_sequences():
@@ -3508,15 +3616,8 @@ def test_every_autoencoder_has_500_numbers_and_answers_with_bases(flags):
         superq.parse_args(["--filters", "8", "--lstm-units", "0", *flags.split()]),
         n_labels=9,
     )
-    bases = (
-        network.output["bases"] if isinstance(network.output, dict) else network.output
-    )
     assert superq.encoder_of(network).output.shape == (None, 500)
-    assert bases.shape == (
-        None,
-        1000,
-        4,
-    )
+    assert network.output["bases"].shape == (None, 1000, 4)
 
 
 STEPS = ("softmax", "adam", "local", "sines", "pooled")  # --ablation's, in order
@@ -3604,18 +3705,35 @@ def test_epochs_and_rate_follow_the_windows_where_the_head_learns_first(
     given = superq.parse_args(flags.split())
     args = superq.settle_training(given, windows)
     assert (args.epochs, args.top_rate) == (epochs, top)
+    # Chosen on validation: known motifs have smaller leaves.
+    assert given.forest_leaf == (15 if given.features == "motifs" else 30)
     # What was given is what args.json keeps.
     assert given.epochs in (None, 9)
 
 
 def test_2018s_recipe_is_nadam_at_its_rate():
     args = superq.parse_args([*SMALL, "--paper"])
-    assert (args.epochs, args.batch_size, args.forest_trees) == (2, 20, 10)
+    assert (args.epochs, args.batch_size) == (2, 20), "what is given stays"
+    paper = superq.parse_args(["--paper"])
+    assert (paper.epochs, paper.batch_size) == (10, 100)
+    assert (paper.forest_trees, paper.forest_leaf) == (10, 1)
     model = compiled("superq", args, split_of(*random_data(12)))
     assert type(model.optimizer).__name__ == "Nadam"
     assert rate_at(model.optimizer, 9) == pytest.approx(0.015)
     assert model.optimizer.epsilon == pytest.approx(1e-8)
     assert dropouts(model.layers[-1]) == [0.2, 0.5]
+
+
+def test_the_weight_of_the_labels_is_the_one_that_is_given():
+    """With 0 the autoencoder is not even asked for them."""
+    for weight in (0, 3):
+        flags = [*SMALL, "--lstm-units", "0", "--label-weight", str(weight)]
+        args = superq.parse_args(flags)
+        network = compiled("superq", args, split_of(*random_data(12))).layers[-1]
+        expected = {"bases": 1, "composition": 1}
+        if weight:
+            expected["labels"] = weight
+        assert superq.losses_of(network, args)[1] == expected
 
 
 def test_superqs_dropout_leaves_the_bases_alone():
@@ -3628,6 +3746,16 @@ def test_superqs_dropout_leaves_the_bases_alone():
     for name in ("composition", "labels"):
         difference = np.asarray(first[name]) - np.asarray(second[name])
         assert abs(difference).max() > 1e-3
+
+
+def test_digits_start_as_numerals_or_at_random():
+    numerals = []
+    for flags in ([], ["--digits", "random"]):
+        args = superq.parse_args(["--filters", "4", "--lstm-units", "0", *flags])
+        weights = superq.build(args).get_weights()
+        (digits,) = [array for array in weights if array.shape == (4, 4, 1)]
+        numerals.append(np.array_equal(digits, superq.base_4_numeral()))
+    assert numerals == [True, False]
 
 
 def test_a_digit_is_a_numeral_of_four_bases_and_answers_for_them_alone():
@@ -3657,33 +3785,13 @@ def test_a_digit_is_a_numeral_of_four_bases_and_answers_for_them_alone():
 # ---- superq.py: how well is DNA rebuilt?
 
 
-def test_kmers_in_letters():
-    def counts(k, X):
-        return (
-            np.asarray(superq.KmerCounts(k, X.shape[1])(X.astype(np.float32)))[0] ** 2
-        )
-
-    X = letters_to_onehot("GATTACANGATTACA")
-    words = counts(4, X)
-    pairs = counts(2, letters_to_onehot("GATTACA"))
-    assert len(words) == 136
-    assert words[words > 0] == pytest.approx([2] * 4)
-    np.testing.assert_array_equal(counts(4, danq.reverse_complement(X)), words)
-    np.testing.assert_array_equal(
-        counts(4, letters_to_onehot("AATC")), counts(4, letters_to_onehot("GATT"))
-    )
-    assert sorted(pairs) == pytest.approx(
-        [0] * 4 + [1] * 4 + [2] * 2
-    )  # twice AT and TA, their own other strand
-
-
 def counts_by_strings(text, k):
     """Counts of each k-mer with its reverse complement's, in the order A, G, C, T."""
-    other = text[::-1].translate(str.maketrans("AGCT", "TCGA"))
+    other = text[::-1].translate(COMPLEMENT)
     counts = {}
     for letters in itertools.product("AGCT", repeat=k):
         word = "".join(letters)
-        mate = word[::-1].translate(str.maketrans("AGCT", "TCGA"))
+        mate = word[::-1].translate(COMPLEMENT)
         if mate not in counts:
             starts = range(len(text) - k + 1)
             counts[word] = sum(
@@ -3864,16 +3972,6 @@ def test_forest_from_a_column_on_is_scikit_learns_of_the_sliced_columns():
     sliced = superq.fit_forest(Z[:, 5:], Y, trees=20, leaf=5, projections=0, seed=3)
     answers = superq.predict_forest(ours, new)
     np.testing.assert_array_equal(answers, superq.predict_forest(sliced, new[:, 5:]))
-    theirs = RandomForestRegressor(
-        20, min_samples_leaf=5, max_features="sqrt", random_state=3
-    )
-    theirs.fit(Z[:, 5:], Y)
-    expected = 0
-    for tree in theirs.estimators_:
-        leaf = tree.apply(Z[:, 5:])
-        means = [Y[leaf == reached].mean(0) for reached in tree.apply(new[:, 5:])]
-        expected += np.array(means) / 20
-    np.testing.assert_allclose(answers, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("samples", [10_000, 600])
@@ -3889,6 +3987,12 @@ def test_trees_grown_on_projected_labels_find_what_the_labels_depend_on(samples)
         assert roc_auc_score(new[:, 5 + k] > 0, P[:, k]) > 0.95
 
 
+def test_a_projected_tree_grows_on_a_quarter_of_the_rows_and_of_the_leaf():
+    Z, Y = forest_data(n=400)
+    forest = superq.grow(Z, Y, n_trees=1, leaf=30, share=0.25, seed=0)
+    assert (forest.min_samples_leaf, forest.max_samples) == (8, 100)
+
+
 def test_forest_streams_and_its_leaf_means_are_over_all_rows():
     Z, Y = forest_data()
     with h5py.File("e.h5", "w") as file:
@@ -3897,11 +4001,23 @@ def test_forest_streams_and_its_leaf_means_are_over_all_rows():
     leaves = superq.leaves_of(forest, Z)
     reached = superq.leaf_matrix(leaves, len(forest["means"]))
     sizes = np.asarray(reached.sum(0)).ravel()
-    assert (reached.sum(1) == 25).all()
-    assert sizes.sum() == 25 * 400
     np.testing.assert_allclose(
         (reached.T @ Y) / sizes[:, None], forest["means"], atol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "seed", "first", "rows"), [("superq", 1337, 250, 1), ("pca", 5, 0, 2)]
+)
+def test_forest_npz_is_the_forest_of_the_training_rows(runs, name, seed, first, rows):
+    """Of pca a window is two rows, of a leaf, too: its strands are encoded both."""
+    kept = superq.load_forest(runs[name][0] / "forest.npz")
+    with h5py.File(runs[name][0] / "encodings.h5") as file:
+        Z = file["train/Z"][:]
+        Y = file["train/Y"][:]
+    again = superq.fit_forest(Z, Y, trees=6, leaf=4 * rows, seed=seed, first=first)
+    for key, values in again.items():
+        np.testing.assert_array_equal(kept[key], values)
 
 
 def test_another_forest_or_classifier_on_kept_encodings(runs, capsys, monkeypatch):
@@ -4125,6 +4241,8 @@ def test_a_network_learns_from_a_yardsticks_features(monkeypatch):
         network = superq.fit_network(args, Z[:500], Y[:500])
         answers.append(network.predict(Z[500:], verbose=0))
     np.testing.assert_array_equal(*answers)
+    # As often as SuperQ sees a window: as both strands, 4 epochs, 10 batches each.
+    assert int(network.optimizer.iterations) == 2 * 4 * 10
     assert roc_auc_score(Y[500:, 0], answers[0][:, 0]) > 0.95
 
 
@@ -4140,6 +4258,13 @@ def test_known_motifs_answer_with_their_forest_and_a_network(yardsticks):
         "label output": network.predict(Z, verbose=0),
     }
     expected["mean"] = sum(expected.values()) / 2
+    # The network is that of the training windows.
+    args = argparse.Namespace(**danq.finished_settings(out))
+    args = superq.settle_training(args, windows=30)
+    with h5py.File(out / "encodings.h5") as file:
+        again = superq.fit_network(args, file["train/Z"], file["train/Y"])
+    found = again.predict(Z, verbose=0)
+    np.testing.assert_allclose(found, expected["label output"], atol=1e-5)
     assert abs(expected["forest"] - expected["label output"]).max() > 0.01
     bits = danq.load_split(yardsticks / "data", "test", yardsticks / "packed").X
     for answer, P in expected.items():
@@ -4201,6 +4326,8 @@ def test_superq_starts_from_known_motifs(runs, capsys):
     """The words that labels follow from, as motifs: their filters stay near them."""
     out, printed, flags = runs["more"]
     assert "9 of 41 filters start as known motifs, of 9" in printed
+    assert "learned first: 1 epochs, 40 windows" in printed
+    assert read_json(out / "summary.json")["sequences"] == 2 * 40 + 6
     scan = danq.load_model(out).get_layer("motif_scan")
     assert scan.kernel.shape == (20, 4, 41)
     kernel = np.asarray(scan.get_weights()[0])
@@ -4243,6 +4370,24 @@ def test_the_head_learns_first_and_alone():
         if not all(np.array_equal(after, earlier) for after, earlier in pairs):
             changed.add(layer.name)
     assert changed == {"scale", "pooled", "composition", "labels"}
+
+
+def test_the_head_learns_the_labels_of_the_windows_that_it_sees(monkeypatch):
+    """Ten of 60 windows, evenly spread."""
+    monkeypatch.setattr(superq, "HEAD_WINDOWS", 10)
+    split = split_of(*random_data(60))
+    flags = [*SMALL, "--lstm-units", "0", "--head-epochs", "1"]
+    args = superq.settle_training(superq.parse_args(flags), split.windows)
+    network = compiled("superq", args, split).layers[-1]
+    given = []
+
+    def fit(head, seen, targets, **options):
+        given.append(targets["labels"])
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    superq.teach_head(network, args, split)
+    rows = np.linspace(0, 59, 10).astype(int)
+    np.testing.assert_array_equal(given[0], split.labels()[rows])
 
 
 def test_each_window_is_scanned_once_in_order():
@@ -4350,7 +4495,7 @@ def test_the_filters_of_danq_jaspar_start_as_probabilities_less_a_quarter(capsys
     check_one_line(capsys, says, danq.parse_args, flags)
 
 
-def test_danq_starts_from_known_motifs(runs):
+def test_danq_starts_from_known_motifs():
     """On the command line, with our recipe; the run is named after both."""
     write_data()
     Path("m.meme").write_text(MEME)
@@ -4365,6 +4510,9 @@ def test_danq_starts_from_known_motifs(runs):
     summary = read_json("runs/danq/summary.json")
     assert summary["model"] == "DanQ from known motifs, our recipe"
     assert "m.meme" in read_json("runs/danq/args.json")["settings"]["data_files"]
+    danq.main([*flags, "--jaspar", "m.meme", "--out-dir", "runs/jaspar"])
+    bias = danq.load_model("runs/jaspar").get_layer("motif_scan").get_weights()[1]
+    assert -1.1 < bias.min() < -0.1, "from -1 to 0; else they start as 0"
 
 
 def test_unlabelled_dna_does_not_hide_the_data_of_its_name(monkeypatch):
@@ -4621,6 +4769,41 @@ def test_label_by_label_superq_is_drawn_against_the_first_run(features, second):
     assert superq.pair_of(groups) == ("a", second)
 
 
+def test_a_factor_of_many_labels_weighs_as_many():
+    """Factor a has nine labels, b two, c one."""
+    factors = np.array([*"aaaaaaaaabbc"])
+    # Every label .1 higher: so is the mean, whichever factors are drawn.
+    drawn = superq.other_factors(np.full(12, 0.1), factors)
+    assert drawn == pytest.approx((0.1, 0.1))
+    # Factor a 1 higher: 9 of 12 labels, not one factor of three.
+    sums, sizes = superq.factor_sums(np.repeat([1.0, 0], [9, 3]), factors)
+    assert superq.mean_of_factors(sums, sizes, axis=0) == 0.75
+
+
+def test_each_answer_has_its_scores_in_the_table():
+    """Of two seeds the means, AUROC first."""
+    runs = []
+    for auroc in (0.7, 0.8):
+        runs.append({"answers": {"forest": {"auroc": auroc, "auprc": 0.1}}})
+    (row,) = superq.answer_rows(runs)
+    assert row[:3] == ["- forest", "0.7500 ± 0.0707", "0.1000 ± 0.0000"]
+    # A run that has one answer alone.
+    assert superq.answer_rows([*runs, {"answers": {}}]) == []
+
+
+def test_training_is_drawn_as_history_csv_has_it(runs):
+    out = runs["danq"][0]
+    figure = superq.draw_training(superq.read_runs([out]))
+    history = read_table(out / "history.csv")
+    panels = {"loss": figure.axes[0], "acc": figure.axes[1]}
+    for key, axis in panels.items():
+        # After the paper's lines: the run's, on training and on validation.
+        for line, column in zip(axis.lines[-2:], (key, f"val_{key}"), strict=True):
+            x, y = line.get_data()
+            assert list(x) == [1, 2]
+            np.testing.assert_allclose(y, [float(row[column]) for row in history])
+
+
 def test_factors_are_the_labels_of_any_cell():
     names = ("TF|CTCF|A549", "TF|CTCF|liver|ENCFF1", "TF|UniPk|x", "CTCF in A549")
     factors = [danq.factor_of(name) for name in names]
@@ -4634,6 +4817,13 @@ def test_factors_are_the_labels_of_any_cell():
         danq.load_labels(".", 2)
 
 
+# Three stretches of windows, which differ in AUPRC alone: without one of them it is
+# .005 higher, the same, .005 lower. Jackknife: the root of 2/3 (.005^2 + .005^2), times
+# Student's t of 2, 4.303.
+APART = np.array([-0.01, 0, 0.01])[:, None, None] * [0, 1]
+MARGIN = 0.0248
+
+
 def test_cells_of_the_comparison_table_are_what_its_head_says(runs, monkeypatch):
     figures = captured_figures(monkeypatch)
     assays = ["TF", "TF", "TF", "DNase"]
@@ -4642,8 +4832,10 @@ def test_cells_of_the_comparison_table_are_what_its_head_says(runs, monkeypatch)
     kmer = runs["kmer"][0]
     seconds = {"autoencoder": 30, "encodings": 4, "forest": 16}
     more = {"training_seconds": 50, "seconds": seconds, "model": "SuperQ"}
-    made_up_run("a", kmer, low, assays, model="DanQ", training_seconds=200, seconds={})
-    made_up_run("b", kmer, high, assays, **more, reconstruction={"base_accuracy": 0.75})
+    danq_has = {"model": "DanQ", "training_seconds": 200, "seconds": {}}
+    made_up_run("a", kmer, low + APART, assays, **danq_has)
+    rebuilt = {"base_accuracy": 0.75}
+    made_up_run("b", kmer, high + APART, assays, **more, reconstruction=rebuilt)
     superq.main("--compare a b --output c.md".split())
     head, _, danq_row, superq_row, chance, *_ = table_rows("c.md")
     assert head[1:4] == ["AUROC (TF DNase)", "AUPRC (TF DNase)", "F1 (TF DNase)"]
@@ -4670,6 +4862,13 @@ def test_cells_of_the_comparison_table_are_what_its_head_says(runs, monkeypatch)
                 dots.extend(line.get_xydata().tolist())
         expected = [[low[:, column].mean(), 0], [high[:, column].mean(), 1]]
         np.testing.assert_allclose(dots, expected)
+        bars = []
+        for line in axes[column].lines:
+            if line.get_color() == ".5":
+                bars.append(line.get_xdata())
+        margin = (0, MARGIN)[column]
+        expected = [[x - margin, x + margin] for x, _ in expected]
+        np.testing.assert_allclose(bars, expected, atol=1e-4)
     for axis, assay in zip(figures["c-labels.png"].axes, ("TF", "DNase"), strict=True):
         own = np.array(assays) == assay
         x, y = axis.lines[0].get_data()
@@ -4683,27 +4882,32 @@ def test_a_learning_curve_has_its_points_at_the_training_windows(runs, monkeypat
     """Three runs of k-mers at 40, 40 and 80 windows, both strands of each."""
     figures = captured_figures(monkeypatch)
     kmer = runs["kmer"][0]
-    for name, n, score in (("a", 40, 0.6), ("b", 40, 0.7), ("c", 80, 0.8)):
-        scores = [[score, score / 4]] * 3
-        made_up_run(name, kmer, scores, train_windows=n)
-        record = read_json(f"{name}/args.json")
-        record["settings"]["seed"] = ord(name)
-        Path(name, "args.json").write_text(json.dumps(record))
-    superq.main("--curve c a b --output curve.md".split())
+    for name, n, score, times in (
+        ("a", 40, 0.6, 1),
+        ("b", 40, 0.7, 3),
+        ("c", 80, 0.8, 1),
+    ):
+        scores = np.array([[score, score / 4]] * 3)
+        made_up_run(name, kmer, scores + times * APART, train_windows=n)
+        copy_run(name, f"seed-{name}", seed=ord(name))
+    superq.main("--curve seed-c seed-a seed-b --output curve.md".split())
     head, _, row = table_rows("curve.md")
     assert head == ["AUROC / AUPRC", "40 windows", "80 windows"]
     deviation = np.std([0.6, 0.7], ddof=1)
     assert row[1] == f"0.6500 ± {deviation:.4f} / 0.1625 ± {deviation / 4:.4f}"
     assert row[2] == "0.8000 / 0.2000"
+    for axis, margin in zip(figures["curve.png"].axes, (0, MARGIN), strict=True):
+        band = axis.collections[0].get_paths()[0].vertices
+        # At 40 windows once and three times the margin: on average twice.
+        for windows, times in ((40, 2), (80, 1)):
+            width = np.ptp(band[band[:, 0] == windows, 1])
+            assert width == pytest.approx(2 * times * margin, abs=2e-4)
     points = [axis.lines[0].get_xydata() for axis in figures["curve.png"].axes]
     np.testing.assert_allclose(points[0], [[40, 0.65], [80, 0.8]])
     np.testing.assert_allclose(points[1], [[40, 0.1625], [80, 0.2]])
     # The same once more, by a --limit above all windows: no second seed.
-    shutil.copytree("c", "d")
-    record = read_json("d/args.json")
-    record["settings"]["limit"] = 9000
-    Path("d/args.json").write_text(json.dumps(record))
-    superq.main("--curve c d a b --output curve.md".split())
+    copy_run("seed-c", "d", limit=9000)
+    superq.main("--curve seed-c d seed-a seed-b --output curve.md".split())
     assert table_rows("curve.md")[2][2] == "0.8000 / 0.2000"
 
 
@@ -4722,6 +4926,10 @@ def test_runs_of_other_labels_or_training_data_are_not_compared(runs, capsys):
     check_one_line(capsys, says, superq.main, ["--compare", "a", "c"])
     files = read_json("a/args.json")["settings"]["data_files"]
     shutil.rmtree("c")
+    (one,) = superq.read_runs(["a"])
+    for key in ("train_sequences", "test_windows", "strands", "base_rate", "simulated"):
+        with pytest.raises(danq.BadInput, match=f"{key} is other, not"):
+            superq.check_comparable(one | {key: "other"}, one)
     copy_run("a", "c", data_files=files | {"train.mat": "another"}, seed=2)
     says = "c does not match a: another train.mat"
     check_one_line(capsys, says, superq.main, ["--compare", "a", "c"])
@@ -4732,11 +4940,9 @@ def test_seeds_become_a_mean_and_other_settings_rows_of_their_own(
 ):
     figures = captured_figures(monkeypatch)
 
-    def copy_run(name, auroc=0.5, windows=40, tested=10, **settings):
-        shutil.copytree(runs["kmer"][0], name)
-        record = read_json(f"{name}/args.json")
+    def scored_run(name, auroc=0.5, windows=40, tested=10, **settings):
+        copy_run(runs["kmer"][0], name, **settings)
         summary = read_json(f"{name}/summary.json")
-        record["settings"] |= settings
         summary["means"]["all"]["auroc"] = auroc
         summary |= {
             "limit": windows,
@@ -4744,7 +4950,6 @@ def test_seeds_become_a_mean_and_other_settings_rows_of_their_own(
             "train_sequences": 2 * windows,
             "test_windows": tested,
         }
-        Path(name, "args.json").write_text(json.dumps(record))
         Path(name, "summary.json").write_text(json.dumps(summary))
 
     def printed(flags):
@@ -4752,22 +4957,24 @@ def test_seeds_become_a_mean_and_other_settings_rows_of_their_own(
         return capsys.readouterr().out
 
     for seed, auroc in enumerate((0.6, 0.7, 0.9)):
-        copy_run(str(seed), auroc, seed=seed)
-    copy_run("other", forest_trees=9)
-    copy_run("edited", code="another forest")
-    copy_run("larger", windows=41, backend="another")
-    copy_run("far", tested=11)
+        scored_run(str(seed), auroc, seed=seed)
+    scored_run("other", forest_trees=9)
+    scored_run("larger", windows=41, backend="another")
+    scored_run("far", tested=11)
     assert "k-mers -> forest (3 seeds) | 0.7333 ± 0.1528" in printed(
         "--compare 0 1 2 --output seeds.v1"
     )
     shutil.copytree("0", "again")  # the same seed, with other code perhaps
-    table = printed("--compare 0 other edited again --output all.md")
+    table = printed("--compare 0 other again --output all.md")
     assert re.findall(r"(?m)^\| k-mers -> forest (\S+) \| \d", table) == [
         "[0]",
         "[other]",
-        "[edited]",
         "[again]",
     ]
+    record = read_json("1/args.json")
+    Path("1/args.json").write_text(json.dumps(record | {"code": "other"}))
+    says = "the runs of k-mers -> forest were made by different code"
+    assert says in printed("--compare 0 1 --output seeds.v2")
     equal = "+0.0000 | +0.0000 to +0.0000 | +0.0000 to +0.0000"
     assert f"| k-mers -> forest [other] | k-mers -> forest [0] | AUROC | {equal}" in (
         table
@@ -4969,6 +5176,18 @@ def test_spoilt_files_give_one_clear_line_or_the_right_result(
     assert not [*Path().rglob("*.tmp*"), *Path().glob("*.tsv")]
 
 
+def test_a_damaged_chunk_of_encodings_is_noticed(runs, capsys):
+    """One bit of a number: without a checksum it would be another number."""
+    shutil.copytree(runs["kmer"][0], "run")
+    with h5py.File("run/encodings.h5") as file:
+        place = file["train/Z"].id.get_chunk_info(0).byte_offset
+    content = bytearray(Path("run/encodings.h5").read_bytes())
+    content[place] ^= 1
+    Path("run/encodings.h5").write_bytes(content)
+    flags = "--out-dir run --reuse-encodings --forest-trees 2".split()
+    check_one_line(capsys, "encodings.h5 is damaged", superq.main, flags)
+
+
 # ---- faults, each by its kind
 
 
@@ -5021,7 +5240,7 @@ def test_fasta_has_any_line_end_and_lines_of_any_length(end, width):
     assert records == [("one", letters.encode()), ("two", b"ACGT")]
 
 
-def test_unnamed_labels_match_only_where_there_are_as_many(runs, data_dir, capsys):
+def test_unnamed_labels_match_only_where_there_are_as_many(runs, capsys):
     def labels(n):
         names = [f"label_{i}" for i in range(n)]
         return [danq.Label(i, "labels", name, name) for i, name in enumerate(names)]
@@ -5340,11 +5559,9 @@ def test_the_content_of_data_decides_not_their_date_or_folder(capsys):
 def test_a_command_that_failed_before_it_began_binds_nothing(capsys):
     write_data()
     flags = [*SMALL, *FOREST, "--data-dir", ".", "--epochs", "1"]
-    for wrong, says in (
-        (["--unlabelled", "x.fa"], "x.fa: No such file"),
-        (["--unlabelled", "train.mat", "--unlabelled-limit", "0"], "at least 1"),
-    ):
-        check_one_line(capsys, says, superq.main, [*flags, *wrong])
+    Path("m.meme").write_text(MEME)
+    wrong = ["--motif-start", "m.meme"]  # with --filters 4: found as training begins
+    check_one_line(capsys, "needs more than 32 filters", superq.main, [*flags, *wrong])
     assert not Path("runs/superq/args.json").exists(), "else it would refuse others"
 
 
@@ -5417,13 +5634,11 @@ def test_runs_are_told_apart_by_settings_in_tables_and_curves(
     assert "| k-mers -> forest [c] | 0." in curve
 
 
-def test_output_names_are_heeded(runs, capsys):
+def test_output_names_are_heeded(runs):
     write_fasta()
     danq.main(predict_flags(runs, "--output", "x.tsv.gz"))
     with gzip.open("x.tsv.gz", "rt") as file:
         assert next(file).startswith("record\tstart")
-    says = "--limit is of data files: not with --predict"
-    check_one_line(capsys, says, danq.main, predict_flags(runs, "--limit", "5"))
 
 
 def executable(path, text):
@@ -5546,7 +5761,7 @@ NOWHERE = {"DEEPSEA_URL": "file:///no", "TRACKS_URL": "file:///no"}
 NOWHERE |= {"GENOME_URL": "file:///no", "JASPAR_URL": "file:///no"}
 
 
-def test_run_all_goes_on_after_a_fault_and_prints_commands_that_work(tmp_path):
+def test_run_all_goes_on_after_a_fault_and_prints_commands_that_work():
     fake_environment()
     Path("data").mkdir()
     settings = {
@@ -5572,7 +5787,7 @@ def test_run_all_goes_on_after_a_fault_and_prints_commands_that_work(tmp_path):
     assert words[words.index("--out-dir") + 1] == "my runs/superq"
 
 
-def test_a_run_of_other_settings_is_not_in_the_table(tmp_path):
+def test_a_run_of_other_settings_is_not_in_the_table():
     """It lies where a stage that was refused would have written."""
     fake_environment()
     Path("data").mkdir()
@@ -5590,7 +5805,7 @@ def test_a_run_of_other_settings_is_not_in_the_table(tmp_path):
     assert "superq-paper" not in compared
 
 
-def test_epochs_reach_the_yardstick_that_has_a_network(tmp_path):
+def test_epochs_reach_the_yardstick_that_has_a_network():
     fake_environment()
     Path("data").mkdir()
     Path("known.meme").write_text("MOTIF")
@@ -5605,11 +5820,11 @@ def test_epochs_reach_the_yardstick_that_has_a_network(tmp_path):
     for call in calls("--seed", "superq.py"):
         words = call.split()
         folder = words[words.index("--out-dir") + 1]
-        assert seeds.setdefault(folder, words[words.index("--seed") + 1])
+        seeds.setdefault(folder, words[words.index("--seed") + 1])
         assert f"--seed {seeds[folder]}" in call
 
 
-def test_run_all_says_what_it_takes(tmp_path):
+def test_run_all_says_what_it_takes():
     fake_environment()
     run = run_all("--help")
     assert run.returncode == 0
@@ -5623,7 +5838,7 @@ def test_run_all_says_what_it_takes(tmp_path):
     check_refusal(run_all("--demo", "--real"), "takes one word or none: --demo, ")
 
 
-def test_real_data_are_fetched_and_made(tmp_path):
+def test_real_data_are_fetched_and_made():
     """From file:// in place of the network, with a python that makes no data."""
     fake_environment()
     shutil.copy(HERE / ".real/tracks.tsv", ".real")
@@ -5702,6 +5917,10 @@ def test_run_all_without_data_or_gpu_is_the_demo():
         assert "superq-paper" not in compared, "it sees fewer windows"
         (made,) = calls("--make-demo-data")
         assert made.endswith("--make-demo-data runs/demo-data")
+        assert "--label-weight 0" in stages()["superq-no-labels-demo"]
+        for script in ("danq", "superq"):
+            run = f"runs/{script}-demo --motifs runs/motifs-{script}-demo.meme"
+            assert calls(f"{script}.py --out-dir {run}")
         for name in ("danq-motifs-demo", "superq-demo"):
             call = stages()[name]
             assert "--motif-start runs/demo-data/motifs.meme" in call
@@ -5778,12 +5997,26 @@ def test_run_all_curve_has_every_method_at_every_size():
         assert f"runs/{name}/test-real" in curve
 
 
+CHANGES_OF_STUDY = {
+    **{f"ablation{n}": f"--ablation {n}" for n in range(5)},
+    **{f"weight{n}": f"--label-weight {n}" for n in (0, 1, 10, 100)},
+    "no-head": "--head-epochs 0",
+    "not-moved": "--move 0",
+    "no-lstm": "--lstm-units 0",
+    "digits-random": "--digits random",
+    "digits-none": "--digits none",
+    # Once and three times 2 x 2,000 labelled sequences.
+    "unlabelled1": "--unlabelled-limit 4000",
+    "unlabelled3": "--unlabelled-limit 12000",
+    "direct": "--forest-projections 0",
+}
+
+
 def test_run_all_study_full_and_speed():
     fake_environment()
     run = run_all("--study", EPOCHS="3")
     assert run.returncode == 0, run.stderr
     assert len(stages()) == 18
-    assert "--move 0" in stages()["study-not-moved-demo-limit2000-epochs3"]
     # All are compared with SuperQ as it is.
     table, on_all = calls("--compare")
     first = "runs/study-weight10-demo-limit2000-epochs3"
@@ -5792,6 +6025,10 @@ def test_run_all_study_full_and_speed():
     assert len(calls("--test-data")) == 18
     assert f"--compare {first}/test-demo-data " in on_all
     assert on_all.count("/test-demo-data ") == 18
+    # What a run is called is what it changes.
+    for name, change in CHANGES_OF_STUDY.items():
+        call = stages()[f"study-{name}-demo-limit2000-epochs3"]
+        assert f" {change} " in f"{call} ", name
     # The steps from 2018 to ours, and one more, begin at random; the others do not.
     at_random = [name for name, call in stages().items() if "--motif-start" not in call]
     assert len(at_random) == 6
