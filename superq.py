@@ -1179,7 +1179,8 @@ def run_name(args):
         name += ", head first"
     if args.digits:
         name += f", digits {args.digits}"
-    if args.lstm_units == 0:
+    has_network = args.features in ("autoencoder", "untrained")
+    if args.lstm_units == 0 and has_network:
         name += ", no BLSTM"
     if has_labels and args.move != MOVE:
         name += f", windows moved by {args.move}"
@@ -1358,6 +1359,10 @@ def complete(args):
             "--features is for yardsticks, which are not trained: "
             "not with --paper, --label-weight, --unlabelled, --top-rate"
         )
+    # Of the yardsticks one alone has the network.
+    has_network = learns or args.features == "untrained"
+    if not has_network and args.ablation < len(ABLATIONS) - 1:
+        raise BadInput(f"--ablation is of SuperQ's network: not with {args.features}")
     if args.top_rate and ABLATIONS[args.ablation].optimizer == "nadam":
         raise BadInput("--top-rate is of our training: not with --paper, --ablation 1")
     if args.label_weight and not has_labels:

@@ -2390,6 +2390,7 @@ def test_labels_of_foreign_data_may_stand_in_another_order(learned, name):
         ("superq", "--paper --head-epochs 1", "--head-epochs needs the pooled"),
         ("superq", "--paper --top-rate .1", "--top-rate is of our training"),
         ("superq", "--features gc --top-rate .1", "is for yardsticks"),
+        ("superq", "--features gc --ablation 1", "--ablation is of SuperQ's network"),
         ("danq", "--move 3", "--move must be an even number"),
         ("superq", "--paper --move 8", "--move needs the pooled features"),
     ],
@@ -5477,6 +5478,41 @@ def test_label_names_are_unique_whatever_they_are():
     labels = danq.unique_labels([(i, "TF", name) for i, name in enumerate(names)])
     unique = [label.name for label in labels]
     assert unique == ["CTCF|0|0", "CTCF|1|1", "CTCF|0", "CTCF|1", "MYC"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ("", "SuperQ from random filters"),
+        ("--motif-start x.meme", "SuperQ from known motifs"),
+        (
+            "--motif-start x.meme --label-weight 0",
+            "SuperQ from known motifs, labels for the forest alone",
+        ),
+        ("--label-weight 1", "SuperQ from random filters, label weight 1"),
+        (
+            "--motif-start x.meme --head-epochs 0",
+            "SuperQ from known motifs, no head start",
+        ),
+        ("--head-epochs 3", "SuperQ from random filters, head first"),
+        ("--digits none", "SuperQ from random filters, digits none"),
+        (
+            "--lstm-units 0 --move 4",
+            "SuperQ from random filters, no BLSTM, windows moved by 4",
+        ),
+        ("--unlabelled x.fa", "SuperQ from random filters, + all unlabelled"),
+        ("--paper", "SuperQ (paper)"),
+        ("--ablation 3", "SuperQ, ablation 3"),
+        (
+            "--features untrained --lstm-units 0",
+            "untrained encoder -> forest, no BLSTM",
+        ),
+        ("--features kmer --lstm-units 0", "k-mers -> forest"),
+        ("--features pca --forest-projections 0", "PCA -> forest, direct forest"),
+    ],
+)
+def test_a_run_is_named_after_what_differs_from_the_usual(flags, name):
+    assert superq.run_name(superq.parse_args(flags.split())) == name
 
 
 def test_names_in_figures_are_text(runs):
