@@ -4290,6 +4290,26 @@ def test_of_many_motifs_as_many_are_chosen_as_make_500_numbers(monkeypatch):
     assert sum(both) <= 1
 
 
+@pytest.mark.parametrize("features", ["chosen --motif-file m.meme", "pca"])
+def test_what_a_yardstick_looks_at_is_training_windows_alone(monkeypatch, features):
+    splits = {name: split_of(*random_data(12)) for name in danq.SPLITS}
+    seen = []
+
+    class Looked(Exception):
+        pass
+
+    def look(*arguments):
+        seen.extend(map(id, arguments))
+        raise Looked
+
+    monkeypatch.setattr(superq, "choose_motifs", look)
+    monkeypatch.setattr(superq, "pca_network", look)
+    args = superq.parse_args(f"--features {features}".split())
+    with pytest.raises(Looked):
+        superq.make_yardstick(args, splits, Path())
+    assert [name for name in splits if id(splits[name]) in seen] == ["train"]
+
+
 def test_a_filter_is_the_log_odds_of_a_motif_or_of_its_best_part():
     P = np.full((3, 4), 0.25)
     P[1] = 0.7, 0.1, 0.1, 0.1
