@@ -729,7 +729,7 @@ def parse_args(argv=None):
     # Without --make-data these would do nothing.
     for name in ("tracks", "bins", "min_signal", "valid", "test"):
         if getattr(args, name) is not None and not args.make_data:
-            raise BadInput(f"--{name.replace('_', '-')} needs --make-data DIR")
+            raise BadInput(f"{flag_of(name)} needs --make-data DIR")
     return args
 
 
@@ -748,7 +748,7 @@ def complete(args):
 def shared_arguments(doc, out_dir, epochs, batch_size, move):
     """A parser of the arguments that both scripts take, and its groups by name.
 
-    epochs, move : what is usual, as --help says it
+    epochs : what is usual, as --help says it;  move : what --help adds of --move
     """
     parser = Parser(
         usage="%(prog)s [options]",
@@ -924,7 +924,7 @@ class Parser(argparse.ArgumentParser):
         for name, value in vars(args).items():
             # As of "$FILE", where FILE is not set.
             if value == "" or (isinstance(value, list) and "" in value):
-                raise BadInput(f"--{name.replace('_', '-')}: is empty")
+                raise BadInput(f"{flag_of(name)}: is empty")
         if args.plot and not args.plot.endswith(".png"):
             raise BadInput(f"--plot: must end in .png, is {args.plot}")
         if args.motifs and not args.motifs.endswith(".meme"):
@@ -933,11 +933,9 @@ class Parser(argparse.ArgumentParser):
             raise BadInput("--move must be an even number: two bases share a byte")
         # What would be ignored is refused.
         refuse_alone(args)
-        for flag in COMMANDS:
-            takes_limit = flag in ("test_data", "make_demo_data")
-            if args.limit and getattr(args, flag, None) and not takes_limit:
-                flag = flag.replace("_", "-")
-                raise BadInput(f"--limit is of data files: not with --{flag}")
+        for name in commands_of(args):
+            if args.limit and name not in ("test_data", "make_demo_data"):
+                raise BadInput(f"--limit is of data files: not with {flag_of(name)}")
         return args
 
 
@@ -953,6 +951,16 @@ COMMANDS = (
     "make_data",
     "make_demo_data",
 )
+
+
+def commands_of(args):
+    """Those of COMMANDS that the arguments hold; some are of one script alone."""
+    return [name for name in COMMANDS if getattr(args, name, None)]
+
+
+def flag_of(name):
+    """make_data -> --make-data"""
+    return "--" + name.replace("_", "-")
 
 
 def refuse_alone(args):
@@ -971,12 +979,11 @@ def refuse_alone(args):
         # make_data is danq.py's.
         given = [other for other in others if getattr(args, other, None)]
         if getattr(args, flag) is not None and not given:
-            names = " or ".join(f"--{other}" for other in others)
-            raise BadInput(f"--{flag} needs {names.replace('_', '-')}")
-    commands = [flag for flag in COMMANDS if getattr(args, flag, None)]
+            names = " or ".join(map(flag_of, others))
+            raise BadInput(f"--{flag} needs {names}")
+    commands = [flag_of(name) for name in commands_of(args)]
     if len(commands) > 1:
-        first, second = (f"--{flag}".replace("_", "-") for flag in commands[:2])
-        raise BadInput(f"{first} and {second}: give one of them")
+        raise BadInput(f"{commands[0]} and {commands[1]}: give one of them")
     if args.top and (args.output or "").endswith(".h5"):
         raise BadInput("--top writes rows of text: not with an --output in .h5")
 
@@ -1243,6 +1250,9 @@ def with_pseudocounts(P, n_sites):
     return (P * n_sites + extra / 4) / (n_sites + extra)
 
 
+MOTIF_FLAGS = ("motif_start", "motif_file", "jaspar")  # that name a file
+
+
 def motif_files(args):
     """{name: a hash of its content} of the motif files that the arguments name.
 
@@ -1250,12 +1260,12 @@ def motif_files(args):
     packed, which may take long: BadInput where a file is missing, or holds no motifs.
     """
     files = {}
-    for key in ("motif_start", "motif_file", "jaspar"):
+    for key in MOTIF_FLAGS:
         path = getattr(args, key, None)
         if path:
             if not Path(path).exists():
                 raise BadInput(
-                    f"--{key.replace('_', '-')} {path} is missing: bash run_all.sh "
+                    f"{flag_of(key)} {path} is missing: bash run_all.sh "
                     "--real fetches JASPAR's as jaspar.meme, or see jaspar.elixir.no"
                 )
             read_motifs(path)
@@ -1662,12 +1672,11 @@ class StepBar(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         # Keras counts what a kill left of the epoch.
-        self.first = self.checkpoint.step
-        unit = f"step of epoch {epoch + 1}/{self.epochs}"
-        self.bar = progress(self.first + self.params["steps"], unit)
+        steps = self.checkpoint.step + self.params["steps"]
+        self.bar = progress(steps, f"step of epoch {epoch + 1}/{self.epochs}")
 
     def on_train_batch_begin(self, step, logs=None):
-        self.done = self.first + step
+        self.done = self.checkpoint.step  # KeepCheckpoint, before it, has counted
         self.bar.update(self.done)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -4912,7 +4921,7 @@ def write_motifs(args, script):
     path = args.motifs
     settings = finished_settings(folder, script)
     # --motifs in place of --motif-start: the known motifs would be lost.
-    for flag in ("motif_start", "motif_file", "jaspar"):
+    for flag in MOTIF_FLAGS:
         if settings.get(flag):
             refuse_to_overwrite(path, settings[flag])
     model = load_model(folder)

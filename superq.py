@@ -761,12 +761,17 @@ def base_shares(split):
 # ---- encodings
 
 
+def has_network(args):
+    """Whether the features are those of SuperQ's network, trained or not."""
+    return args.features in ("autoencoder", "untrained")
+
+
 def strand_blind(args):
     """Whether a sequence and its reverse complement have the same features.
 
     Of the 500 numbers the digits differ, but neither forest nor labels read these.
     """
-    if args.features in ("autoencoder", "untrained"):
+    if has_network(args):
         return recipe_of(args).pooled
     return args.features != "pca"
 
@@ -945,10 +950,9 @@ def subset_accuracy(P, Y):
 
 def first_column(args):
     """The first of the encodings that the forest reads: digits are noise to it."""
-    # k-mer counts and PCA have no digits.
-    has_digits = args.features in ("autoencoder", "untrained")
     recipe = recipe_of(args)
-    if has_digits and recipe.pooled and recipe.digits != "none":
+    # k-mer counts and PCA have no digits.
+    if has_network(args) and recipe.pooled and recipe.digits != "none":
         return DIGITS
     return 0
 
@@ -1179,8 +1183,7 @@ def run_name(args):
         name += ", head first"
     if args.digits:
         name += f", digits {args.digits}"
-    has_network = args.features in ("autoencoder", "untrained")
-    if args.lstm_units == 0 and has_network:
+    if args.lstm_units == 0 and has_network(args):
         name += ", no BLSTM"
     if has_labels and args.move != MOVE:
         name += f", windows moved by {args.move}"
@@ -1359,9 +1362,7 @@ def complete(args):
             "--features is for yardsticks, which are not trained: "
             "not with --paper, --label-weight, --unlabelled, --top-rate"
         )
-    # Of the yardsticks one alone has the network.
-    has_network = learns or args.features == "untrained"
-    if not has_network and args.ablation < len(ABLATIONS) - 1:
+    if not has_network(args) and args.ablation < len(ABLATIONS) - 1:
         raise BadInput(f"--ablation is of SuperQ's network: not with {args.features}")
     if args.top_rate and ABLATIONS[args.ablation].optimizer == "nadam":
         raise BadInput("--top-rate is of our training: not with --paper, --ablation 1")
@@ -1372,7 +1373,7 @@ def complete(args):
     for flag in ("motif_start", "move", "head_epochs"):
         if getattr(args, flag) and not has_labels:
             raise BadInput(
-                f"--{flag.replace('_', '-')} needs the pooled features: "
+                f"{danq.flag_of(flag)} needs the pooled features: "
                 "not with --paper, --ablation, --features"
             )
     needs_motifs = args.features in ("motifs", "chosen")
