@@ -3286,76 +3286,42 @@ def starts(n, width):
     return [*range(0, n - width, width), max(0, n - width)]
 
 
-# Letters as they are translated while a FASTA file is read: to upper case.
-UPPER_CASE = bytes(range(256)).upper()
-FASTA_BLOCK = 4 << 20  # bytes read at a time
+def text_lines(path):
+    """Yield (number, line) of a text file, plain or gzip, from line 1 on."""
+    damage = (EOFError, OSError, zlib.error)
+    with file_faults(path, "copy it again", damage), open(path, "rb") as file:
+        # Whatever its name.
+        is_gzip = file.peek(2).startswith(b"\x1f\x8b")
+        content = gzip.open(file) if is_gzip else file
+        # It takes \n, \r\n and \r for the end of a line, and drops a byte-order mark.
+        text = io.TextIOWrapper(content, encoding="utf-8-sig", errors="replace")
+        for number, line in enumerate(text, 1):
+            yield number, line.rstrip("\n")
 
 
-def fasta_records(path, table=UPPER_CASE):
+def fasta_records(path):
     """Yield (name, letters) of a FASTA file, plain or gzip, one record in memory.
 
-    letters : bytearray, without white space; each is translated by `table` (256 bytes)
+    letters : bytearray, upper case, without white space
     """
     name = None
     letters = bytearray()
-    for new_name, part in fasta_parts(path):
-        # A new record begins: the one before it is whole.
-        if new_name is not None:
+    for _, line in text_lines(path):
+        if line.startswith(">"):
+            # A new record begins: the one before it is whole.
             if name is not None:
                 yield name, letters
-            name = new_name
+            # A record's name is the header's first word.
+            name = [*line[1:].split(), "unnamed"][0].replace("\0", "?")
             letters = bytearray()
-        # One pass in C: letters are translated, white space is dropped.
-        part = part.translate(table, b" \t\n")
-        if name is None and part:
+        elif name is not None:
+            letters += line.encode("ascii", "replace").upper().translate(None, b" \t")
+        elif line.strip():
             raise BadInput(
                 f"{path} is not FASTA: a record starts with a line that begins with >"
             )
-        letters += part
     if name is not None:
         yield name, letters
-
-
-def fasta_parts(path):
-    """Yield (name, letters) of a FASTA: a record in parts, later ones named None.
-
-    A part has at most FASTA_BLOCK bytes, line ends included, which are LF here,
-    whatever they are in the file.
-    """
-    with unzipped(path) as file:
-        start = file.read(3).removeprefix(b"\xef\xbb\xbf")  # a byte-order mark
-        # A line end before it, so that the first > begins a line, too.
-        rest = b"\n" + start.replace(b"\r", b"\n")
-        for block in iter(lambda: file.read(FASTA_BLOCK), b""):
-            text = rest + block.replace(b"\r", b"\n")
-            # What the next block may complete waits for it: a header whose line has
-            # no end yet, else the last byte, which may be the line end before a >.
-            cut_at = text.rfind(b"\n>")
-            if cut_at < 0 or b"\n" in text[cut_at + 1 :]:
-                cut_at = len(text) - 1
-            yield from named_parts(text[:cut_at])
-            rest = text[cut_at:]
-        yield from named_parts(rest + b"\n")
-
-
-def named_parts(text):
-    # b"AC\nGT\n>chr2 x\nTT" -> (None, b"AC\nGT"), ("chr2", b"TT")
-    first, *records = text.split(b"\n>")
-    yield None, first
-    for record in records:
-        header, _, letters = record.partition(b"\n")
-        # A record's name is the header's first word.
-        words = header.split() or [b"unnamed"]
-        yield words[0].decode(errors="replace").replace("\0", "?"), letters
-
-
-@contextlib.contextmanager
-def unzipped(path):
-    """Open a file of bytes, plain or gzip, whatever its name."""
-    damage = (EOFError, OSError, zlib.error)
-    with file_faults(path, "copy it again", damage), open(path, "rb") as file:
-        is_gzip = file.peek(2).startswith(b"\x1f\x8b")
-        yield gzip.open(file) if is_gzip else file
 
 
 def letters_to_onehot(windows, path):
@@ -4304,15 +4270,6 @@ def is_tf(label):
     return label[0].upper() == "TF"
 
 
-def text_lines(path):
-    """Yield (number, line) of a text file, plain or gzip, from line 1 on."""
-    with unzipped(path) as file:
-        # It takes \n, \r\n and \r for the end of a line, and drops a byte-order mark.
-        text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace")
-        for number, line in enumerate(text, 1):
-            yield number, line.rstrip("\n")
-
-
 def read_tracks(path):
     """The labels [(assay, name, peak file)] of a table; files relative to it."""
     labels = []
@@ -4366,7 +4323,7 @@ def plain_name(name):
 
 
 def code_table():
-    """For bytes.translate: letters of either case -> index in BASES, or UNKNOWN."""
+    """For bytes.translate: upper-case letters -> index in BASES, or UNKNOWN."""
     table = bytearray([NOT_DNA]) * 256
     for entry in IUPAC.split():
         letter, _, bases = entry.partition(":")
@@ -4374,7 +4331,6 @@ def code_table():
         if len(bases) == 1:
             code = BASES.index(bases)
         table[ord(letter)] = code
-        table[ord(letter.lower())] = code
     return bytes(table)
 
 
@@ -4385,25 +4341,21 @@ def genome_records(path):
     """
     table = code_table()
     name = None
-    for name, letters in fasta_records(path, table):
-        if NOT_DNA in letters:
-            raise BadInput(what_is_not_dna(path, table))
-        yield name, np.frombuffer(letters, np.uint8)
-        # The loop binds `letters` anew only when the next record has been read:
-        # without this, two are in memory.
-        del letters
+    for name, letters in fasta_records(path):
+        codes = letters.translate(table)
+        at = codes.find(NOT_DNA)
+        if at >= 0:
+            raise BadInput(
+                f"{path}: record {name} holds {chr(letters[at])!r} at base {at + 1}: "
+                "not DNA: a protein FASTA?"
+            )
+        letters.clear()  # or a record would be in memory twice from here on
+        yield name, np.frombuffer(codes, np.uint8)
+        # The loop binds them anew only when the next record has been read: without
+        # this, two are in memory.
+        del letters, codes
     if name is None:
         raise BadInput(f"{path} holds no sequence")
-
-
-def what_is_not_dna(path, table):
-    """Find the line again: counting lines in all files would cost time."""
-    for number, line in text_lines(path):
-        if not line.startswith(">"):
-            for letter in line.replace(" ", "").replace("\t", ""):
-                if table[min(ord(letter), 255)] == NOT_DNA:
-                    return f"{path}:{number}: {letter!r} is not DNA: a protein FASTA?"
-    return f"{path}: not DNA"
 
 
 def read_genome(path):
