@@ -37,7 +37,6 @@ import csv
 import dataclasses
 import difflib
 import errno
-import functools
 import glob
 import gzip
 import hashlib
@@ -2119,47 +2118,24 @@ def refuse_to_overwrite(output, *inputs):
 
 
 def claim(path, size):
-    """Take `size` bytes of disk before they are written.
+    """Make a file `size` bytes long, of zeros, before HDF5 writes into them.
 
-    On a full disk memory maps and HDF5 would crash the process.
+    On a full disk HDF5 would crash the process.
     """
-    # Macs have no such call, some file systems of clusters cannot answer it.
-    reserve = getattr(os, "posix_fallocate", None)
-    with open(path, "ab") as file:
-        try:
-            if not reserve:
-                raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
-            reserve(file.fileno(), 0, size)
-        except OSError as error:
-            # The others, such as a full disk, are true.
-            if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
-                raise
-            warn_of_no_reserve(error.strerror)
+    piece = 1 << 24
+    with file_faults(path, damage=()), open(path, "ab") as file:
+        for start in range(file.tell(), size, piece):
+            file.write(bytes(min(piece, size - start)))
 
 
 @contextlib.contextmanager
-def new_hdf5(path, size=0, **options):
-    """A new HDF5 file, cut to what it holds: claim() takes more than is needed.
-
-    size : bytes to claim at once
-    """
-    if size:
-        claim(path, size)  # a full disk ends it here, before HDF5 is open
+def new_hdf5(path, **options):
+    """A new HDF5 file, cut to what it holds: claim() takes more than is needed."""
     with h5py.File(path, "w", **options) as file:
-        if size:
-            claim(path, size)
         yield file
         file.flush()  # then nothing of it is in memory only
         kept = file.id.get_filesize()
     os.truncate(path, kept)
-
-
-@functools.cache  # once
-def warn_of_no_reserve(reason):
-    print(
-        f"warning: disk cannot be reserved here ({reason}): "
-        "see that there is room, a full disk would crash this"
-    )
 
 
 def read_json(path, *keys):
@@ -3446,14 +3422,9 @@ def new_hdf5_table(path, place, labels, keys):
 def append_to_hdf5(file, place, rows, scores):
     """Append rows (a list of tuples) and scores {key: (rows, K)} to a table."""
     columns = dict(zip(place, zip(*rows, strict=True), strict=True))
-    # HDF5 crashes on a full disk: take the bytes first, with those of chunks that are
-    # begun and of what HDF5 notes beside them.
-    numbers = sum(P.size for P in scores.values())
-    texts = sum(len(str(value)) for row in rows for value in row)
-    begun = 2 * CHUNK * numbers // max(1, len(rows))
-    size = 2 * numbers + begun + 8 * texts + 100 * len(rows) + (4 << 20)
-    with file_faults(file.filename, damage=()):
-        claim(file.filename, file.id.get_filesize() + size)
+    # Twice what the scores take, and more than all else.
+    size = sum(P.nbytes for P in scores.values()) + (16 << 20)
+    claim(file.filename, file.id.get_filesize() + size)
     # Rounded here: float16 has three digits, and half the bytes of float32.
     for name, values in (columns | scores).items():
         array = file[name]
@@ -4751,11 +4722,9 @@ def write_rows(file, split, first, codes, Y):
     letters = np.arange(4, dtype=np.uint8)[:, None]
     X = (columns == letters).view(np.uint8)
 
-    # HDF5 crashes on a full disk: take the bytes first, for both strands at their full
-    # size and for chunks that are still in HDF5's cache.
+    # For both strands at their full size, and for chunks in HDF5's cache.
     size = file.id.get_filesize() + 2 * (X.nbytes + Y.nbytes) + (4 << 20)
-    with file_faults(file.filename, damage=()):
-        claim(file.filename, size)
+    claim(file.filename, size)
 
     X_out[..., first:last] = X
     other_strand = reverse_complement(X.transpose(2, 0, 1))

@@ -1474,8 +1474,9 @@ def write_encodings(path, encode, splits, labels, about, batch_size, one_strand)
     with (
         open(part, "rb") as encodings,
         new_file(path) as temporary,
-        danq.new_hdf5(temporary, size) as file,
+        danq.new_hdf5(temporary) as file,
     ):
+        danq.claim(temporary, size)
         # With their labels beside them, encodings are of use without this kit.
         table = [label[1:] for label in labels]
         file["labels"] = np.array(table, h5py.string_dtype())

@@ -5400,30 +5400,6 @@ def test_a_file_system_without_locks_is_warned_of(capsys, monkeypatch):
         assert "folder cannot be locked (Function not" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("fault", [None, errno.ENOTSUP, errno.ENOSYS])
-def test_a_disk_that_cannot_be_reserved_is_warned_of_once(capsys, monkeypatch, fault):
-    """None: a Mac, which has no such call."""
-
-    def posix_fallocate(*_):
-        raise OSError(fault, os.strerror(fault))
-
-    if fault:
-        monkeypatch.setattr(os, "posix_fallocate", posix_fallocate)
-    else:
-        monkeypatch.delattr(os, "posix_fallocate")
-    danq.warn_of_no_reserve.cache_clear()
-    write_data()
-    split = danq.load_split(".", "train", "packed")
-    with danq.new_hdf5(Path("a.h5"), 10_000) as file:
-        file["Z"] = [1, 2]
-    assert capsys.readouterr().out.count("warning: disk cannot be reserved here") == 1
-    assert len(split) == 60
-    fault = errno.ENOSPC
-    monkeypatch.setattr(os, "posix_fallocate", posix_fallocate, raising=False)
-    with pytest.raises(OSError, match="No space"):
-        danq.claim("full", 10)
-
-
 def test_a_mac_counts_bytes(monkeypatch):
     here = danq.peak_memory()
     monkeypatch.setattr(sys, "platform", "darwin")
