@@ -312,7 +312,10 @@ def fit(model, train, valid, args, patience, chance="", prepare=None):
     if train.simulated:
         # The file itself says what it was trained on.
         network.name += "_SIMULATED"
-    callbacks = training_callbacks(args, checkpoint)
+    callbacks = [
+        EachStep(args, checkpoint),
+        TimeAhead(args.epochs, checkpoint),
+    ]
 
     with checkpoint.named_when_stopped():
         # The time of prepare() counts as the first epoch's.
@@ -1622,26 +1625,17 @@ class Checkpoint:
         self.kept_epoch = len(self.history) + 1
 
 
-def training_callbacks(args, checkpoint):
-    return [
-        KeepCheckpoint(checkpoint, args.checkpoint_minutes),
-        StepBar(args.epochs, checkpoint),
-        TimeAhead(args.epochs, checkpoint),
-        TimeLimit(checkpoint, args.max_seconds),
-    ]
+class EachStep(keras.callbacks.Callback):
+    """Go on from a checkpoint, count steps, show and keep them, stop when it is time.
 
+    A step counts when the next one begins: at its end, JAX would have to wait for its
+    loss.
+    """
 
-# The callbacks count a step when the next one begins: at its end, JAX would have to
-# wait for its loss.
-
-
-class KeepCheckpoint(keras.callbacks.Callback):
-    """Go on from a checkpoint, count its steps, write it every few minutes."""
-
-    def __init__(self, checkpoint, minutes):
+    def __init__(self, args, checkpoint):
         super().__init__()
+        self.args = args
         self.checkpoint = checkpoint
-        self.minutes = minutes
         self.saved = time.time()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -1650,36 +1644,27 @@ class KeepCheckpoint(keras.callbacks.Callback):
         if not self.first:
             # After a whole epoch the metrics kept are those of its validation.
             self.model.reset_metrics()
+        # Keras counts what a kill left of the epoch.
+        steps = self.first + self.params["steps"]
+        self.bar = progress(steps, f"step of epoch {epoch + 1}/{self.args.epochs}")
 
     def on_train_batch_begin(self, step, logs=None):
+        if Stopped.received:
+            raise Stopped(Stopped.received)
         self.checkpoint.step = self.first + step
+        self.bar.update(self.checkpoint.step)
         # Not before the first batch: that would keep what is kept already.
         minutes = (time.time() - self.saved) / 60
-        if step and minutes > self.minutes:
+        if step and minutes > self.args.checkpoint_minutes:
             self.checkpoint.save(self.model)
             self.saved = time.time()
-
-
-class StepBar(keras.callbacks.Callback):
-    """One progress bar an epoch."""
-
-    def __init__(self, epochs, checkpoint):
-        super().__init__()
-        self.epochs = epochs
-        self.checkpoint = checkpoint
-
-    def on_epoch_begin(self, epoch, logs=None):
-        # Keras counts what a kill left of the epoch.
-        steps = self.checkpoint.step + self.params["steps"]
-        self.bar = progress(steps, f"step of epoch {epoch + 1}/{self.epochs}")
-
-    def on_train_batch_begin(self, step, logs=None):
-        self.done = self.checkpoint.step  # KeepCheckpoint, before it, has counted
-        self.bar.update(self.done)
+        if is_late(self.checkpoint, self.args.max_seconds):
+            # fit() looks at it after the batch that begins now.
+            self.model.stop_training = True
 
     def on_epoch_end(self, epoch, logs=None):
         # The last batch has no next one that would count it.
-        self.bar.update(self.done + 1, finalize=True)
+        self.bar.update(self.checkpoint.step + 1, finalize=True)
 
 
 class TimeAhead(keras.callbacks.Callback):
@@ -1723,22 +1708,6 @@ def duration(seconds):
     if seconds < 3600:
         return f"{seconds / 60:.1f} minutes"
     return f"{seconds / 3600:,.1f} hours"
-
-
-class TimeLimit(keras.callbacks.Callback):
-    """--max-seconds and signals, within an epoch, too."""
-
-    def __init__(self, checkpoint, max_seconds):
-        super().__init__()
-        self.checkpoint = checkpoint
-        self.max_seconds = max_seconds
-
-    def on_train_batch_begin(self, step, logs=None):
-        if Stopped.received:
-            raise Stopped(Stopped.received)
-        if is_late(self.checkpoint, self.max_seconds):
-            # fit() looks at it after the batch that begins now.
-            self.model.stop_training = True
 
 
 # ---- scores without a stretch of the windows

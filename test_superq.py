@@ -5042,16 +5042,16 @@ def test_the_time_ahead_and_the_bar_are_of_whole_epochs(monkeypatch, capsys):
     monkeypatch.setattr(danq.TimeAhead, "wait_for_device", lambda self: None)
     checkpoint = danq.Checkpoint(Path("none.npz"))
     checkpoint.step = 40
-    callbacks = [danq.StepBar(3, checkpoint), danq.TimeAhead(3, checkpoint)]
+    args = argparse.Namespace(epochs=3, checkpoint_minutes=60, max_seconds=None)
+    callbacks = [danq.EachStep(args, checkpoint), danq.TimeAhead(3, checkpoint)]
     for callback in callbacks:
         callback.set_params({"steps": 120})
         callback.on_epoch_begin(0)
     for step in range(120):
         clock[0] += 1
-        checkpoint.step = 40 + step
         for callback in callbacks:
             callback.on_train_batch_begin(step)
-    assert (callbacks[0].done, callbacks[0].bar.target) == (159, 160)
+    assert (checkpoint.step, callbacks[0].bar.target) == (159, 160)
     # 3 * 160 seconds
     assert "at this rate training takes 8.0 minutes" in capsys.readouterr().out
 
