@@ -3036,8 +3036,8 @@ def annotate(args, score, strand_blind=False):
     out_dir = Path(args.out_dir)
     refuse_to_overwrite(output, fasta, *run_files(out_dir))
     names, columns = choose_labels(out_dir, args.labels)
-    # Kept as they pass: the table may be standard output, or zipped.
-    first = FirstRecord()  # for --plot
+    # For --plot, kept as they pass: the table may be standard output, or zipped.
+    drawn = []  # bins and their scores
     done = 0
     padded = 0
     bar = progress_beside(output, "bin")
@@ -3046,9 +3046,9 @@ def annotate(args, score, strand_blind=False):
             P = P[:, columns]
             places = [window[:-1] for window in batch]  # without their letters
             add(places, {"probability": P})
-            for place, p in zip(places, P, strict=True):
-                first.add(place, p)
-                padded += place[-1]
+            padded += sum(place[-1] for place in places)
+            if done < DRAWN:
+                drawn += zip(places, P, strict=True)
             done += len(batch)
             bar.update(done)
         # An empty table would look like a result.
@@ -3062,7 +3062,7 @@ def annotate(args, score, strand_blind=False):
     if args.plot:
         # Of a factor in many cells one panel, unless labels were asked for.
         factors = names if args.labels else [factor_of(name) for name in names]
-        figure = draw_tracks(first, names, factors)
+        figure = draw_tracks(first_record(drawn[:DRAWN]), names, factors)
         save_figure(figure, args.plot, is_simulated(out_dir), to)
 
 
@@ -3142,34 +3142,26 @@ def both_strands(score, X, strand_blind):
     return P
 
 
-class FirstRecord:
-    """Starts, ends and scores of the first record's bins, at most DRAWN."""
-
-    def __init__(self):
-        self.name = None
-        self.starts = []
-        self.ends = []
-        self.scores = []
-        self.ended = False
-
-    def add(self, place, scores):
-        record, start, end = place[:3]
-        if self.starts and start == 0:  # the next record
-            self.ended = True
-        if not self.ended and len(self.starts) < DRAWN:
-            self.name = record
-            self.starts.append(start)
-            self.ends.append(end)
-            self.scores.append(scores)
+def first_record(drawn):
+    """Those of [(columns of PLACE, scores)] before the next record starts at 0."""
+    others = itertools.takewhile(lambda one: one[0][1] > 0, drawn[1:])
+    return [drawn[0], *others]
 
 
-def draw_tracks(first, names, factors):
-    """A figure: the ten highest labels along a FirstRecord, one of each factor."""
-    P = np.array(first.scores)  # (bins, K)
-    middles = (np.array(first.starts) + first.ends) / 2
+def draw_tracks(drawn, names, factors):
+    """A figure: the ten highest labels along a record, one of each factor.
+
+    drawn : [(columns of PLACE, scores (K,))], a record's bins
+    """
+    places, scores = zip(*drawn, strict=True)
+    P = np.array(scores)  # (bins, K)
+    record, *_ = places[0]
+    starts = [place[1] for place in places]
+    ends = [place[2] for place in places]
+    middles = np.add(starts, ends) / 2
     # Where each bar begins, and the last one ends. Bins lie side by side; the last, at
     # the record's end, may cover a part of the one before, and is drawn over it.
-    edges = [*first.starts, first.ends[-1]]
+    edges = [*starts, ends[-1]]
     # Of each label its best bin, of each factor its best label; of these the ten best.
     best_of = {}
     for label in np.argsort(-P.max(0)):
@@ -3184,7 +3176,7 @@ def draw_tracks(first, names, factors):
         axis.set(ylim=(0, 1))
         axis.set_ylabel(names[label], rotation=0, ha="right", va="center")
     axis.set_xlabel(
-        f"base of {first.name}; probability of each label at the middle of each bin"
+        f"base of {record}; probability of each label at the middle of each bin"
     )
     return figure
 
@@ -3915,7 +3907,7 @@ def write_mutation_effects(args, score, strand_blind=False):
     names, columns = choose_labels(out_dir, args.labels)
     keys = effect_keys(args.effect, args.top)
     span = args.span or BIN
-    first = FirstMutations(span)  # for --plot
+    first = FirstMutations()  # for --plot
     drawn = effect_keys(args.effect, top=1)[-1]  # one number for each change
     unknown = collections.Counter()
     done = 0
@@ -3929,7 +3921,7 @@ def write_mutation_effects(args, score, strand_blind=False):
             places = [change.place for change in batch]
             add(places, effects(P, P_alt, keys))
             if args.plot:
-                first.add(places, effects(P, P_alt, [drawn])[drawn])
+                first.add(batch, effects(P, P_alt, [drawn])[drawn])
             done += len(batch)
             bar.update(done)
         if not done:
@@ -3980,27 +3972,20 @@ class FirstMutations:
     bases : {position: letter};  effects : {(position, other letter): (K,)}
     """
 
-    def __init__(self, span):
-        self.name = None
-        self.start = None  # the first position
-        self.span = span  # bases that are changed in a record at most
+    def __init__(self):
+        self.before = None  # the first record's window
         self.bases = {}
         self.effects = {}
-        self.ended = False
 
-    def add(self, places, effects):
-        """places : list of (record, position, ref, alt);  effects : (n, K)"""
-        for (record, position, ref, alt), effect in zip(places, effects, strict=True):
-            if self.name is None:
-                self.name = record
-                self.start = position
-            # The next record, or one of the same name: it starts elsewhere, or again.
-            elsewhere = not self.start <= position < self.start + self.span
-            if record != self.name or elsewhere or (position, alt) in self.effects:
-                self.ended = True
-            if not self.ended:
-                self.bases[position] = ref
-                self.effects[position, alt] = effect
+    def add(self, changes, effects):
+        """changes : list of Change;  effects : (n, K)"""
+        self.before = self.before or changes[0].before
+        for change, effect in zip(changes, effects, strict=True):
+            # All changes of a record share its window.
+            if change.before is self.before:
+                _, position, base, other = change.place
+                self.bases[position] = base
+                self.effects[position, other] = effect
 
     def heat(self, label):
         """Effects (4, positions) of a label, rows A, C, G, T; 0 where nothing changes.
@@ -4044,7 +4029,7 @@ def draw_mutations(first, names, key, most):
         bar = figure.colorbar(image, ax=[heat_axis, letter_axis], pad=0.01)
         bar.set_label("change of " + {"diff": "probability", "logit": "log-odds"}[key])
         draw_losses(letter_axis, first, label)
-    axes[-1, 0].set_xlabel(f"base of {first.name}, from 1")
+    axes[-1, 0].set_xlabel(f"base of {first.before[0]}, from 1")
     return figure
 
 
