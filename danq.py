@@ -2622,34 +2622,24 @@ def load_labels(data_dir, n_labels):
             Label(i, assay, name, name)
             for i, (assay, name) in enumerate(zip(assays, names, strict=True))
         ]
-    # utf-8-sig: a spreadsheet begins its files with a byte-order mark.
-    lines = path.read_text("utf-8-sig", "replace").rstrip("\n").split("\n")
-    header = "column\tassay\tname"
-    example = "\tASSAY\tNAME"  # behind the number
-    # The factor may stand in a fourth column.
-    if lines[0] == header + "\tfactor":
-        header += "\tfactor"
-        example += "\tFACTOR"
-    expected = [header] + [f"{i}{example}" for i in range(n_labels)]
-    rows = []
-    for i, wanted in enumerate(expected):
-        line = lines[i] if i < len(lines) else ""
-        row = line.split("\t")
+    table = [(n, line.split("\t")) for n, line in text_lines(path) if line.strip()]
+    header = table[0][1] if table else []
+    # The factor's column may be missing.
+    columns = ["column", "assay", "name", "factor"][: max(3, len(header))]
+    if header != columns:
+        raise BadInput(f"{path}, line 1: must be {' '.join(columns)}, tabs between")
+    for i, (number, row) in enumerate(table[1:]):
         # The factor alone may be empty.
-        whole = row[0] == wanted.split("\t")[0] and all(row[:3])
-        whole = whole and line.count("\t") == wanted.count("\t")
-        if not whole or (i == 0 and line != header):
+        if len(row) != len(header) or row[0] != str(i) or not all(row[:3]):
+            columns[0] = str(i)
             raise BadInput(
-                f"{path}, line {i + 1}: must be {wanted!r} (tabs between), is {line!r}"
+                f"{path}, line {number}: must be {' '.join(columns)}, tabs between"
             )
         if row[1] == "all":
-            raise BadInput(f"{path}, line {i + 1}: {ASSAY_ALL}")
-        rows.append(row)
-    if len(lines) > len(expected):
-        raise BadInput(
-            f"{path}, line {len(expected) + 1}: the data have {n_labels} labels only"
-        )
-    return unique_labels(rows[1:])
+            raise BadInput(f"{path}, line {number}: {ASSAY_ALL}")
+    if len(table) - 1 != n_labels:
+        raise BadInput(f"{path} has {len(table) - 1} labels, the data {n_labels}")
+    return unique_labels([row for _, row in table[1:]])
 
 
 def factor_of(name):

@@ -1084,7 +1084,7 @@ def single_number(key):
         ),
         (
             lambda: Path("labels.tsv").write_text("column\tassay\tname\n0\tTF\tCTCF\n"),
-            r"labels.tsv, line 3: must be",
+            r"labels.tsv has 1 labels, the data 9",
         ),
         (
             lambda: Path("labels.tsv").write_text(
@@ -5452,7 +5452,7 @@ LABELS = "column\tassay\tname\n0\tTF\tCTCF\n1\tTF\tMYC\n"
         (LABELS.replace("0\tTF", "1\tTF"), 2),
         (LABELS[:23], 2),
         (LABELS.replace("TF\tC", "\tC"), 2),
-        (LABELS + "2\tTF\tMAX\n", 4),
+        (LABELS + "3\tTF\tMAX\n", 4),
     ],
 )
 def test_the_first_wrong_line_of_labels_is_named(capsys, text, line):
