@@ -727,10 +727,6 @@ def parse_args(argv=None):
     # Flags that make no sense alone are refused, not ignored.
     if args.make_data and not (args.genome and args.tracks):
         raise BadInput("--make-data needs --genome FASTA and --tracks TSV")
-    # Without --make-data these would do nothing.
-    for name in ("tracks", "bins", "min_signal", "valid", "test"):
-        if getattr(args, name) is not None and not args.make_data:
-            raise BadInput(f"{flag_of(name)} needs --make-data DIR")
     return args
 
 
@@ -976,12 +972,15 @@ def refuse_alone(args):
         "variants": ("genome",),
         "output": ("predict", "variants", "mutate", "test_data", "compare", "curve"),
     }
+    needs |= dict.fromkeys(
+        ("tracks", "bins", "min_signal", "valid", "test"), ("make_data",)
+    )
     for flag, others in needs.items():
-        # make_data is danq.py's.
+        # Some are one script's alone.
         given = [other for other in others if getattr(args, other, None)]
-        if getattr(args, flag) is not None and not given:
+        if getattr(args, flag, None) is not None and not given:
             names = " or ".join(map(flag_of, others))
-            raise BadInput(f"--{flag} needs {names}")
+            raise BadInput(f"{flag_of(flag)} needs {names}")
     commands = [flag_of(name) for name in commands_of(args)]
     if len(commands) > 1:
         raise BadInput(f"{commands[0]} and {commands[1]}: give one of them")
@@ -2130,13 +2129,11 @@ def read_csv(path):
 
 
 def write_csv(path, rows):
-    # A run that knows none of the labels has an empty table.
-    columns = rows[0].keys() if rows else ()
     with (
         new_file(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
 
@@ -2354,11 +2351,6 @@ def surroundings(script):
         "format": FORMAT,
         "device": devices(),
         "backend": backend,
-        "keras_settings": {
-            "floatx": keras.config.floatx(),
-            "epsilon": keras.config.epsilon(),
-            "image_data_format": keras.config.image_data_format(),
-        },
         "machine": [platform.platform(), os.cpu_count()],
         "versions": versions,
     }
@@ -4121,8 +4113,6 @@ def make_data(
     """
     started = time.time()
     folder = Path(folder)
-    if os.path.lexists(folder):
-        raise BadInput(f"{folder} exists already: name a new one for --make-data")
     labels = read_tracks(Path(tracks))
     rule = choose_rule(bins, labels)
     # The folder gets its name when all of it is written: a stopped command leaves none.
@@ -4153,6 +4143,8 @@ def make_data(
 @contextlib.contextmanager
 def new_folder(folder):
     """Yield a hidden folder, which becomes `folder` when all went well."""
+    if os.path.lexists(folder):
+        raise BadInput(f"{folder} exists already: name a new one")
     temporary = folder.with_name(f".{folder.name}.tmp")
     # A run that was killed may have left it: then it is taken over. One that still
     # goes on holds its lock.
@@ -4170,8 +4162,6 @@ def choose_rule(rule, labels):
     has_tf = any(is_tf(label) for label in labels)
     if rule is None:
         return "tf" if has_tf else "any"
-    if rule not in RULES:
-        raise BadInput(f"--bins: must be one of {', '.join(RULES)}, is {rule}")
     if rule == "tf" and not has_tf:
         raise BadInput("--bins tf: no label has the assay TF: give --bins any")
     return rule
@@ -4787,14 +4777,12 @@ def write_motifs(args, script):
     bits = (P * np.log2(P / background)).sum(-1)  # (filters, width)
     order = [i for i in np.argsort(-bits.sum(1)) if sites[i]]
     prefix = "SIMULATED_" if test.simulated else ""
-    with new_text(path) as file:
-        print(meme_header(background), file=file)
-        # A matrix each, most information first.
-        for i in order:
-            print(f"\nMOTIF {prefix}filter_{i} {bits[i].sum():.1f}_bits", file=file)
-            shape = f"alength= 4 w= {len(P[i])} nsites= {sites[i]} E= 0"
-            print(f"letter-probability matrix: {shape}", file=file)
-            np.savetxt(file, P[i], "%.6f")
+    motifs = []
+    # Most information first.
+    for i in order:
+        name = f"{prefix}filter_{i} {bits[i].sum():.1f}_bits"
+        motifs.append((name, P[i], sites[i]))
+    write_meme(path, background, motifs)
     print(f"{len(order)} motifs of {len(P)} filters -> {path}")
 
     picture = Path(path).with_suffix(".png")
@@ -4811,13 +4799,25 @@ def best_logos(P, bits, sites, order):
     return logos
 
 
-def meme_header(background):
+def write_meme(path, background, motifs):
+    """Motifs in MEME's text format.
+
+    background : shares of A, C, G, T
+    motifs : [(name, P (width, 4) of A, C, G, T, number of sites)]
+    """
     shares = zip(LETTERS, background, strict=True)
     frequencies = " ".join(f"{letter} {share:.4f}" for letter, share in shares)
-    return (
-        f"MEME version 4\n\nALPHABET= {LETTERS}\n\nstrands: + -\n\n"
-        f"Background letter frequencies\n{frequencies}"
-    )
+    with new_text(path) as file:
+        print(
+            f"MEME version 4\n\nALPHABET= {LETTERS}\n\nstrands: + -\n\n"
+            f"Background letter frequencies\n{frequencies}",
+            file=file,
+        )
+        for name, P, n_sites in motifs:
+            print(f"\nMOTIF {name}", file=file)
+            shape = f"alength= 4 w= {len(P)} nsites= {n_sites} E= 0"
+            print(f"letter-probability matrix: {shape}", file=file)
+            np.savetxt(file, P, "%.6f")
 
 
 def count_sites(scan, model, test, batch_size):
@@ -4947,10 +4947,6 @@ def make_demo_data(folder, windows, seed):
     motifs.meme holds half of the motifs that are planted, among a hundred that are not.
     """
     folder = Path(folder)
-    if folder.exists():
-        raise BadInput(
-            f"{folder} exists already: name a new folder for --make-demo-data"
-        )
     # All splits share these motifs, or nothing could be learned.
     motifs = random_motifs(np.random.default_rng(seed))
     sizes = {  # at most DeepSEA's
@@ -5004,15 +5000,12 @@ def write_demo_motifs(path, motifs, seed):
     rng = np.random.default_rng([seed, len(SPLITS)])  # not one of the splits'
     known.extend(random_motifs(rng, 100))
     order = [BASES.index(letter) for letter in LETTERS]
-    text = meme_header([0.25] * 4)
-    for number, i in enumerate(rng.permutation(len(known)), 1):
-        text += f"\n\nMOTIF SIMULATED_{number}\n"
-        text += (
-            f"letter-probability matrix: alength= 4 w= {len(known[i])} nsites= 500 E= 0"
-        )
-        for row in known[i][:, order]:
-            text += "\n" + " ".join(f"{share:.2f}" for share in row)
-    path.write_text(text + "\n")
+    shuffled = rng.permutation(len(known))
+    written = [
+        (f"SIMULATED_{number}", known[i][:, order], 500)
+        for number, i in enumerate(shuffled, 1)
+    ]
+    write_meme(path, [0.25] * 4, written)
 
 
 def factor_motifs(motifs, factor):

@@ -1502,19 +1502,15 @@ def encode_to_part(part, encode, blocks, row_bytes):
         # Whole blocks stay; a kill may have cut through the last one.
         # Example, ends 20, 40, 60 and 50 bytes: two blocks, 40 bytes.
         done = int(np.searchsorted(ends, file.tell(), "right")) - 1
+        done = min(done, len(blocks) - 1)  # the last one again, for its time alone
         file.truncate(ends[done])
         started = time.time()
         for i in range(done, len(blocks)):
             split, rows = blocks[i]
             file.write(encode(split.X[rows]).tobytes())
             bar.update(i + 1)
-    made_now = len(blocks) - done
-    if not made_now:  # one of them again, for its time alone
-        split, rows = blocks[0]
-        encode(split.X[rows])
-        made_now = 1
     # Those made before took as long, each.
-    return (time.time() - started) * len(blocks) / made_now
+    return (time.time() - started) * len(blocks) / (len(blocks) - done)
 
 
 def write_split(group, split, n, encodings, first):

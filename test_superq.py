@@ -1772,7 +1772,6 @@ def test_bad_rules_and_missing_files(capsys):
     write_genome(small_genome())
     write_tracks({"open": ("DNase", [("a", 0, 3000), ("v", 0, 1400), ("t", 0, 1400)])})
     check_make(capsys, "--bins tf: no label has the assay TF", bins="tf")
-    check_make(capsys, "--bins: must be one of tf, any, all", bins="some")
     make()  # the default is `any` here
     assert len(read_beds()["train"]) == 11
     check_make(capsys, "out exists already")
@@ -5229,11 +5228,8 @@ def copy_run(run, name, **settings):
 def test_keras_settings_of_another_project_change_nothing(runs):
     """superq was run in a home with others, danq in ours."""
     for name in SCRIPTS:
-        assert read_json(runs[name][0] / "args.json")["keras_settings"] == {
-            "floatx": "float32",
-            "epsilon": 1e-07,
-            "image_data_format": "channels_last",
-        }
+        weights = danq.load_model(runs[name][0]).weights
+        assert {weight.dtype for weight in weights} == {"float32"}
 
 
 def test_a_backend_that_is_not_installed_gives_one_line():
