@@ -35,7 +35,6 @@ import collections
 import contextlib
 import csv
 import dataclasses
-import difflib
 import errno
 import glob
 import gzip
@@ -1869,7 +1868,7 @@ def match_labels(labels, trained):
     # As many unnamed labels may be the same ones; more or fewer are not.
     if len(labels) != len(trained):
         # label_3 of other data is another label, where nobody has named it.
-        known = [label for label in known if not is_placeholder(label.name)]
+        known = [label for label in known if not re.fullmatch(r"label_\d+", label.name)]
     if not known:
         raise BadInput(
             f"none of its {len(labels)} labels ({labels[0].name}, ...) is among the "
@@ -2257,15 +2256,9 @@ def refuse_other_settings(out_dir, before, settings, changeable):
                         f"{out_dir}: {file} is not what it began with: {advice}"
                     )
         name = key.replace("_", "-")
-        raise BadInput(
-            f"{out_dir}: its {name} was {or_not_given(old)}, now {or_not_given(new)}: "
-            f"{advice}"
-        )
-
-
-def or_not_given(value):
-    """None stands for a flag that is not given."""
-    return "not given" if value is None else value
+        # None stands for a flag that is not given.
+        was, now = ("not given" if one is None else one for one in (old, new))
+        raise BadInput(f"{out_dir}: its {name} was {was}, now {now}: {advice}")
 
 
 def begin_run(args, out_dir, script, settings, simulated):
@@ -2609,7 +2602,7 @@ def load_labels(data_dir, n_labels):
     path = Path(data_dir) / "labels.tsv"
     if not path.is_file():
         assays = DEEPSEA_ASSAYS if n_labels == 919 else ["labels"] * n_labels
-        names = [placeholder(i) for i in range(n_labels)]
+        names = [f"label_{i}" for i in range(n_labels)]
         return [
             Label(i, assay, name, name)
             for i, (assay, name) in enumerate(zip(assays, names, strict=True))
@@ -2644,15 +2637,6 @@ def factor_of(name):
     if len(parts) < 3 or parts[1] == "UniPk":
         return name
     return "|".join(parts[:2])
-
-
-def placeholder(column):
-    """The name of a label that nobody has named."""
-    return f"label_{column}"
-
-
-def is_placeholder(name):
-    return re.fullmatch(r"label_\d+", name) is not None
 
 
 def unique_labels(rows):
@@ -2831,18 +2815,13 @@ def open_mat(path, keys):
         return
     with file_faults(path, COPY_AGAIN):
         mat = scipy.io.loadmat(path, variable_names=[*keys, "simulated"])
-    arrays = [full(mat[key]).T if key in mat else None for key in keys]
+    arrays = []
+    for key in keys:
+        array = mat.get(key)
+        if scipy.sparse.issparse(array):  # as MATLAB users save labels
+            array = array.toarray()
+        arrays.append(None if array is None else array.T)
     yield *arrays, "simulated" in mat
-
-
-def full(array):
-    """A sparse matrix, as MATLAB users save labels, with its zeros."""
-    if not scipy.sparse.issparse(array):
-        return array
-    # Other numbers stay, so that they are found and named.
-    if np.isin(array.data, (0, 1)).all():
-        array = array.astype(np.uint8)  # before there are zeros, an eighth of the size
-    return array.toarray()
 
 
 def check_layout(path, keys, X, Y=None):
@@ -3091,14 +3070,9 @@ def choose_labels(out_dir, pattern=None):
             f"--labels {pattern} is no regular expression: {error}"
         ) from error
     if not columns:
-        alike = difflib.get_close_matches(pattern, names, 3)
-        if not alike:
-            # Parts of names like TF|CTCF|A549, each once.
-            parts = dict.fromkeys("|".join(names).split("|"))
-            alike = difflib.get_close_matches(pattern, parts, 3) or names
         raise BadInput(
             f"--labels {pattern} matches none of the run's {len(names)} labels, such "
-            f"as {shortened(alike, 3)} (all are in {Path(out_dir) / 'metrics.csv'})"
+            f"as {shortened(names, 3)} (all are in {Path(out_dir) / 'metrics.csv'})"
         )
     return [names[i] for i in columns], np.array(columns)
 
@@ -4136,7 +4110,8 @@ def make_data(
         write_beds(temporary, chromosomes)
         positives = write_windows(temporary, genome, chromosomes, len(labels))
     print_kept(chromosomes, labels, positives)
-    print_left_out(left_out)
+    for reason, n in left_out.most_common(10):
+        print(f"left out: {n:,} peaks {reason}")
     print(f"-> {folder} ({time.time() - started:.0f} s)")
 
 
@@ -4356,9 +4331,9 @@ def sort_peaks(labels, chromosomes, min_signal):
     """Give each chromosome its peaks of all labels.
 
     919 labels of 50,000 peaks take 370 MB.
-    Returns how many peaks were left out, {why: {what: count}}.
+    Returns how many peaks were left out, {why: count}.
     """
-    left_out = {"signal": collections.Counter(), "name": collections.Counter()}
+    left_out = collections.Counter()
     bar = progress(len(labels), "label")
     for label, (_, _, path) in enumerate(labels):
         peaks = read_peaks(path, chromosomes, min_signal, left_out)
@@ -4371,11 +4346,10 @@ def sort_peaks(labels, chromosomes, min_signal):
 def read_peaks(path, chromosomes, min_signal, left_out):
     """The peaks of a file, {plain chromosome name: [(start, end), ...]}.
 
-    Adds to the counts of left_out; BadInput where no peak is left.
+    Adds to left_out, {why: count}; BadInput where no peak is left.
     """
     peaks = collections.defaultdict(list)
-    below = 0
-    missing = collections.Counter()
+    why = collections.Counter()
     for number, line in text_lines(path):
         if not line.strip() or line.startswith(("#", "track", "browser")):
             continue
@@ -4389,7 +4363,7 @@ def read_peaks(path, chromosomes, min_signal, left_out):
         key = plain_name(columns[0])
         chromosome = chromosomes.get(key)
         if chromosome is None:
-            missing[columns[0]] += 1
+            why[f"on {columns[0]}, which the genome lacks"] += 1
         elif end > chromosome.length:
             raise BadInput(
                 f"{path}:{number}: the peak ends at {end:,}, past the last base of "
@@ -4397,14 +4371,15 @@ def read_peaks(path, chromosomes, min_signal, left_out):
             )
         # not >=: "nan" is below, too
         elif min_signal is not None and not float(columns[6]) >= min_signal:
-            below += 1
+            why[f"below --min-signal {min_signal:g}"] += 1
         else:
             peaks[key].append((int(columns[1]), end))
     if not peaks:
-        raise BadInput(f"{path}: {why_no_peak(missing, chromosomes, below)}")
-    if below:
-        left_out["signal"][min_signal] += below
-    left_out["name"].update(missing)
+        reasons = [f"{n:,} are {reason}" for reason, n in why.most_common(3)]
+        raise BadInput(
+            f"{path}: no peak is left: {'; '.join(reasons) or 'it has none'}"
+        )
+    left_out.update(why)
     return peaks
 
 
@@ -4427,19 +4402,6 @@ def fault_of_peak(columns, min_signal):
     except ValueError:
         return f"column 7 must be a number for --min-signal, is {columns[6]!r}"
     return None
-
-
-def why_no_peak(missing, chromosomes, below):
-    """Why nothing was left of a file: names that the genome lacks, or weak peaks."""
-    if not missing and not below:
-        return "holds no peak: leave this track out of the table"
-    if below:
-        return f"none of its peaks reaches --min-signal ({below:,} are below)"
-    genome = [chromosome.name for chromosome in chromosomes.values()]
-    return (
-        f"no peak is on a chromosome of the genome (here {shortened(missing)}; "
-        f"there {shortened(genome)}): another assembly?"
-    )
 
 
 def shortened(names, most=5):
@@ -4722,21 +4684,6 @@ def print_kept(chromosomes, labels, positives):
         absent = [labels[i][1] for i in np.flatnonzero(counts == 0)]
         if absent:
             print(f"without a positive in {split}: {shortened(absent)}")
-
-
-def print_left_out(left_out):
-    """How many peaks were left out, and why."""
-    for least, count in left_out["signal"].items():
-        print(f"left out: {count:,} peaks below --min-signal {least:g}")
-    missing = left_out["name"]
-    if missing:
-        names = [f"{name} {count:,}" for name, count in missing.most_common()]
-        print(
-            f"left out: {missing.total():,} peaks on {len(missing)} chromosomes that "
-            f"the genome lacks: {shortened(names)}"
-        )
-    if not any(left_out.values()):
-        print("no peak was left out")
 
 
 # ---- motifs and figures
