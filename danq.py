@@ -135,8 +135,8 @@ RECIPES = {
     # down again. All epochs run; the best one is kept.
     "ours": {"optimizer": "adam", "rate": 1e-3, "epochs": 5, "patience": 5, "move": 8},
 }
-FIRST_SHARE = 0.025  # of the rate, at the first step
-LAST_SHARE = 0.02
+FIRST_RATE = 2.5e-5  # of ours, at the first step
+LAST_RATE = 2e-5
 
 # With --motif-start: filters that start as known motifs, and answer in 1 place of 100.
 KNOWN_FILTERS = 256
@@ -243,7 +243,7 @@ def compile_danq(args, n_labels, n_sequences):
     if recipe["optimizer"] == "adam":
         # The whole schedule depends on how many steps there will be.
         steps = steps_of(args.epochs, n_sequences, args.batch_size)
-        optimizer = adam(steps, recipe["rate"], FIRST_SHARE, LAST_SHARE)
+        optimizer = adam(steps, FIRST_RATE, recipe["rate"], LAST_RATE)
     return compile_model(
         FromBits(network, n_labels),
         optimizer,
@@ -257,18 +257,18 @@ def steps_of(epochs, n_sequences, batch_size):
     return epochs * math.ceil(n_sequences / batch_size)
 
 
-def adam(steps, rate, first_share, last_share):
+def adam(steps, first, top, last):
     """Adam, and a rate that goes up and down; gradients longer than 1 are cut to 1.
 
-    From first_share of `rate` straight up to it in a twentieth of all steps, then down
-    a cosine to last_share of it.
+    From `first` straight up to `top` in a twentieth of all steps, then down a cosine to
+    `last`.
     """
     warm_up = max(1, steps // 20)
     schedule = keras.optimizers.schedules.CosineDecay(
-        first_share * rate,
+        first,
         decay_steps=max(1, steps - warm_up),
-        alpha=last_share,
-        warmup_target=rate,
+        alpha=last / top,
+        warmup_target=top,
         warmup_steps=warm_up,
     )
     return keras.optimizers.Adam(schedule, clipnorm=1.0)

@@ -568,8 +568,7 @@ def optimizer_of(recipe, args, n_sequences):
 def rising_and_falling(args, epochs, n_sequences):
     """Adam at our rates; n_sequences : of an epoch."""
     steps = danq.steps_of(epochs, n_sequences, args.batch_size)
-    top = args.top_rate
-    return danq.adam(steps, top, FIRST_RATE / top, LAST_RATE / top)
+    return danq.adam(steps, FIRST_RATE, args.top_rate, LAST_RATE)
 
 
 def settle_training(args, windows):
@@ -2387,7 +2386,7 @@ def differences(scores, factors, rivals):
             rows.append([model, rival, score, *cells])
     if len(rows) == 1:
         return ""
-    return "\n" + markdown(rows) + labels_left_out(scores)
+    return "\n" + markdown(rows)
 
 
 def against(scores, rivals):
@@ -2439,21 +2438,6 @@ def assay_cell(difference, labels):
         tie = " (tie)" if low <= 0 <= high else ""
         parts.append(f"{mean:+.4f}{tie}")
     return " / ".join(parts)
-
-
-def labels_left_out(scores):
-    """Markdown: how many labels the differences are means of, where not of all."""
-    # Any of them: all are of the same test windows.
-    own = next(iter(scores.values()))
-    whole = own.whole[:, 0]
-    scored = np.isfinite(whole).sum()
-    compared = always_scored(whole, own.without[..., 0]).sum()
-    if compared == scored:
-        return ""
-    return (
-        f"\nDifferences are means over {compared} of the {scored} labels: those that "
-        "keep both classes, whichever stretch of test DNA is left out.\n"
-    )
 
 
 def difference_cells(whole, without, factors):

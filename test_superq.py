@@ -4734,16 +4734,6 @@ def test_a_label_that_a_stretch_holds_alone_is_in_no_interval():
     assert (high - low) / 2 == pytest.approx(12.706 * 0.01, rel=1e-3)
 
 
-def test_the_table_says_how_many_labels_its_differences_are_of():
-    whole = np.full((3, 2), 0.6)
-    without = np.full((4, 3, 2), 0.6)
-    assert not superq.labels_left_out({"a": superq.Scores(whole, without)})
-    # One label has no score at all, another none without the second stretch.
-    whole[0] = without[:, 0] = without[1, 1] = np.nan
-    text = superq.labels_left_out({"a": superq.Scores(whole, without)})
-    assert "means over 1 of the 2 labels" in text
-
-
 def test_differences_stand_assay_by_assay(runs):
     """Ahead in AUROC in TF labels, a tie in histone labels, behind in AUPRC in both."""
     rng = np.random.default_rng(0)
