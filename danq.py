@@ -2084,11 +2084,11 @@ def refuse_to_overwrite(output, *inputs):
 
 
 def claim(path, size):
-    """Make a file `size` bytes long, of zeros, before HDF5 writes into them.
+    """Make a file `size` bytes long, of zeros, before something else writes into them.
 
-    On a full disk HDF5 would crash the process.
+    On a full disk memory maps and HDF5 would crash the process.
     """
-    piece = 1 << 24
+    piece = 1 << 16
     with file_faults(path, damage=()), open(path, "ab") as file:
         for start in range(file.tell(), size, piece):
             file.write(bytes(min(piece, size - start)))
@@ -2869,9 +2869,11 @@ def pack_array(source, path, where):
     height = source.shape[0]  # 1000 or K
     bits = math.prod(source.shape[1:-1])  # of a sequence in each of these: 4 or 1
     n = source.shape[-1]
-    # An .npy of zeros, and its bytes on the disk.
-    np.lib.format.open_memmap(path, "w+", np.uint8, (n, math.ceil(height * bits / 8)))
-    claim(path, os.path.getsize(path))
+    width = math.ceil(height * bits / 8)
+    # Zeros, to which add_bits adds ones.
+    with new_npy(path, n, width) as file:
+        size = file.tell() + n * width
+    claim(path, size)
 
     # Tile by tile, down a column of tiles and then to the next one.
     rows, columns = tile_shape(source, height, bits)
@@ -2884,6 +2886,15 @@ def pack_array(source, path, where):
             tile = as_bits(tile, where, row, column)
             add_bits(path, column, row * bits, tile.reshape(-1, stop - column))
         bar.update(stop)
+
+
+@contextlib.contextmanager
+def new_npy(path, n, width):
+    """Yield an .npy of bytes (n, width), its header written, to write row after row."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": (n, width)}
+    with file_faults(path, damage=()), open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        yield file
 
 
 def tile_shape(source, height, bits):

@@ -1951,12 +1951,11 @@ def pack_fasta(path, target):
         raise BadInput(
             f"{path} holds no window of {LENGTH} bases with half of them known"
         )
-    out = np.lib.format.open_memmap(target, "w+", np.uint8, (n, LENGTH // 2))
-    danq.claim(target, os.path.getsize(target))
     windows = known_windows(path)
-    for start in range(0, n, 1000):
-        X = danq.letters_to_onehot(list(islice(windows, 1000)), path)
-        out[start : start + len(X)] = danq.packed(X)
+    with danq.new_npy(target, n, LENGTH // 2) as file:
+        while batch := list(islice(windows, 1000)):
+            X = danq.letters_to_onehot(batch, path)
+            file.write(danq.packed(X).tobytes())
 
 
 def known_windows(path):

@@ -866,6 +866,20 @@ def test_memory_of_packing_is_bound_by_the_tile():
     tracemalloc.stop()
 
 
+def test_disk_is_taken_before_a_memory_map_is_written_to(monkeypatch):
+    """On a full disk a write into a hole of a memory map kills the process."""
+    written = []
+
+    def add_bits(path, *_):
+        state = os.stat(path)
+        written.append(state.st_blocks * 512 >= state.st_size)
+
+    monkeypatch.setattr(danq, "add_bits", add_bits)
+    danq.pack_array(np.zeros((1000, 4, 2000), np.uint8), "x.npy", "x.mat")
+    assert os.path.getsize("x.npy") > 2000 * 500
+    assert written == [True]
+
+
 @hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
 @hypothesis.given(
     st.integers(1, 40),
