@@ -1479,7 +1479,8 @@ def history_row(history, checkpoint, logs, model):
     losses may be finite. Without validation this is looked for here; with it val_loss
     shows it.
     """
-    if "val_loss" not in logs and not has_finite_weights(model):
+    weights = model.get_weights()
+    if "val_loss" not in logs and not all(np.isfinite(one).all() for one in weights):
         logs["loss"] = math.nan
     row = {
         "epoch": len(history) + 1,
@@ -1488,13 +1489,6 @@ def history_row(history, checkpoint, logs, model):
     for key in ("loss", "acc", "val_loss", "val_acc"):
         row[key] = logs.get(key)
     return row
-
-
-def has_finite_weights(model):
-    for weight in model.get_weights():
-        if not np.isfinite(weight).all():
-            return False
-    return True
 
 
 def sum_seconds(history):
@@ -4424,53 +4418,29 @@ def shortened(names, most=5):
     return text
 
 
-def union(peaks):
-    """(starts, ends) of the stretches that peaks (n, 2) cover, in order, apart.
-
-    peaks     150-320  300-450  600-700
-    reach         320      450      700   the furthest end so far
-    first         yes       no      yes   starts after all ends before it
-    last           no      yes      yes   the next one is a first
-    stretches 150-450  600-700
-    """
-    peaks = peaks[np.argsort(peaks[:, 0])]
-    starts = peaks[:, 0]
-    reach = np.maximum.accumulate(peaks[:, 1])
-    first = np.append(True, starts[1:] > reach[:-1])
-    last = np.append(first[1:], True)
-    return starts[first], reach[last]
-
-
 def positive_bins(peaks):
     """The bins that have more than 100 bases in the union of peaks (n, 2), in order.
 
     Bases are counted from 0, ends are excluded.
-
-        stretch      150-450          600-700
-        touches      bins 0, 1, 2     bin 3
-        stretch of   0  0  0          1          an entry for each touch
-        step         0  1  2          0          along the stretch
-        covered      50 200 50        100        only bin 1 has more than 100
     """
-    starts, ends = union(peaks)
-    first = starts // BIN
-    touched = (ends - 1) // BIN - first + 1
-    stretch = np.repeat(np.arange(len(starts)), touched)
-    before = np.cumsum(touched) - touched  # entries of the stretches before: 0, 3
-    step = np.arange(len(stretch)) - before[stretch]
-    bins = first[stretch] + step
-    left = np.maximum(starts[stretch], bins * BIN)
-    right = np.minimum(ends[stretch], (bins + 1) * BIN)
-    # Two stretches may touch one bin: their bases add up.
-    bins, which = np.unique(bins, return_inverse=True)
-    covered = np.bincount(which, right - left)
-    return bins[covered > BIN // 2]
+    covered = collections.Counter()  # bases of each bin
+    done = 0  # all bases before this one are counted
+    for start, end in sorted(peaks.tolist()):
+        start = max(start, done)
+        done = max(end, done)
+        # Example, 150 to 450: 50 bases of bin 0, 200 of bin 1, 50 of bin 2.
+        while start < end:
+            number = start // BIN
+            border = min(end, (number + 1) * BIN)
+            covered[number] += border - start
+            start = border
+    return np.array(sorted(i for i, n in covered.items() if n > BIN // 2), int)
 
 
 def labels_of_bins(chromosome):
     """Yield (label, its bins) for each label that has a peak on a chromosome."""
     for label, peaks in chromosome.peaks:
-        bins = positive_bins(peaks.astype(np.int64))  # 0 - 1 must be -1
+        bins = positive_bins(peaks)
         yield label, bins[bins < len(chromosome.owner)]
 
 
@@ -4496,19 +4466,12 @@ def keep_bins(chromosome, labels, rule):
     chromosome.kept = FLANK + np.flatnonzero(one_split & ~has_n & middles)
 
 
-def label_bits(chromosome, n_labels):
-    """The labels of a chromosome's kept bins as bits, (kept, ceil(K / 8)) uint8."""
-    kept = chromosome.kept
-    # kept 2, 3, 6 -> row_of -1 -1 0 1 -1 -1 2
-    row_of = np.full(len(chromosome.owner), -1, np.int32)
-    row_of[kept] = np.arange(len(kept))
-    bits = np.zeros((len(kept), -(-n_labels // 8)), np.uint8)
+def label_table(chromosome, n_labels):
+    """The labels of a chromosome's kept bins, (kept, K) uint8."""
+    table = np.zeros((len(chromosome.kept), n_labels), np.uint8)
     for label, bins in labels_of_bins(chromosome):
-        rows = row_of[bins]
-        rows = rows[rows >= 0]
-        # As np.packbits: label 0 is the highest bit of the first byte, 128.
-        bits[rows, label // 8] |= np.uint8(128 >> label % 8)
-    return bits
+        table[:, label] = np.isin(chromosome.kept, bins)
+    return table
 
 
 def write_labels(folder, labels):
@@ -4558,7 +4521,7 @@ def window_blocks(chromosome, codes, n_labels):
     """Yield (split, codes (n, 1000), labels (n, K)) of windows, WINDOWS at a time."""
     if not len(chromosome.kept):
         return
-    bits = label_bits(chromosome, n_labels)
+    Y = label_table(chromosome, n_labels)
     n = len(chromosome.owner)
     grid = codes[: n * BIN].reshape(n, BIN)
     around = np.arange(-FLANK, FLANK + 1)  # -2 -1 0 1 2
@@ -4570,8 +4533,7 @@ def window_blocks(chromosome, codes, n_labels):
             bins = chromosome.kept[block]
             # neighbours share 800 bases: they are copied here, a block at a time
             bases = grid[bins[:, None] + around]  # (n, 5, 200)
-            Y = np.unpackbits(bits[block], axis=1, count=n_labels)
-            yield split, bases.reshape(-1, LENGTH), Y
+            yield split, bases.reshape(-1, LENGTH), Y[block]
 
 
 @contextlib.contextmanager
