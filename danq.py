@@ -1535,9 +1535,7 @@ def print_epoch(row, epochs, rate, chance):
 
 
 def is_late(checkpoint, max_seconds):
-    if not max_seconds:  # no limit was given
-        return False
-    return checkpoint.seconds() > max_seconds
+    return max_seconds is not None and checkpoint.seconds() > max_seconds
 
 
 # ---- checkpoints and what else happens while fit() runs
@@ -1583,8 +1581,9 @@ class Checkpoint:
         """Put the values that were read into a model, once."""
         if self.values:
             # strict: another network would have another number of variables.
-            for variable, value in zip(state_of(model), self.values, strict=True):
-                variable.assign(value)
+            with file_faults(self.path, "--restart, if other code made it"):
+                for variable, value in zip(state_of(model), self.values, strict=True):
+                    variable.assign(value)
         self.values = []
 
     @contextlib.contextmanager
@@ -2179,13 +2178,15 @@ def run_folder(args, script, simulated, sources, changeable=()):
             for name in OUTPUTS:
                 (out_dir / name).unlink(missing_ok=True)
         # A run goes on only as it began.
-        before = recorded_settings(out_dir, script) or settings
+        recorded = recorded_settings(out_dir, script)
+        before = recorded or settings
         refuse_other_settings(out_dir, before, settings, changeable)
         same = without_places(before) == without_places(settings)
         finished = same and (out_dir / "summary.json").is_file()
         if finished:
             print(f"{out_dir} is finished already (--restart trains again)")
-        else:
+        # One that goes on keeps its record: which code began it, and when.
+        elif recorded != settings:
             begin_run(args, out_dir, script, settings, simulated)
         try:
             yield finished
@@ -2400,10 +2401,9 @@ def finished_settings(out_dir, script=None):
     record = read_json(out_dir / "args.json", "settings")
     settings = record["settings"]
     refuse_other_format(out_dir, record)
-    if script not in (None, settings["script"]):
-        raise BadInput(
-            f"{out_dir} holds a run of {settings['script']}: give it to that script"
-        )
+    own = settings.get("script")
+    if script not in (None, own):
+        raise BadInput(f"{out_dir} holds a run of {own}: give it to that script")
     return settings
 
 

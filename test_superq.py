@@ -5599,6 +5599,10 @@ def test_other_code_is_warned_of_and_nothing_more(runs, capsys):
     printed = capsys.readouterr().out
     assert "run was begun by another version of the code" in printed
     assert "finished already" in printed
+    # Nor does a run that goes on forget which code began it.
+    Path("run/summary.json").unlink()
+    superq.main([*runs["kmer"][2], "--out-dir", "run"])
+    assert read_json("run/args.json")["code"] == "other"
 
 
 def test_scores_on_other_data_have_a_place_of_their_own(runs, data_dir, capsys):
