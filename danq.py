@@ -132,7 +132,7 @@ RECIPES = {
         "move": 0,
     },
     # SuperQ's optimizer, at a lower rate, and its moved windows: Adam, its rate up and
-    # down again. All epochs run; the best one is kept.
+    # down again. All five epochs run, as its patience is as long; the best one is kept.
     "ours": {"optimizer": "adam", "rate": 1e-3, "epochs": 5, "patience": 5, "move": 8},
 }
 FIRST_RATE = 2.5e-5  # of ours, at the first step
@@ -328,7 +328,7 @@ def fit(model, train, valid, args, patience, chance="", prepare=None):
             row = history_row(history, checkpoint, logs, model)
             history.append(row)
             keep_epoch(network, history, out_dir)
-            # step counts the batches before the last one that began.
+            # A step counts when the next one begins: the last one is missing.
             sequences = args.batch_size * (checkpoint.step + 1)
             print_epoch(row, args.epochs, sequences / row["seconds"], chance)
             refuse_divergence(history)
@@ -576,7 +576,7 @@ def train_and_test(args, out_dir):
 
 
 def finish_run(out_dir, P, Y, labels, thresholds, summary):
-    """Score; write metrics.csv, without.npz and, last, summary.json.
+    """Score; write metrics.csv, without.npz (for --compare) and, last, summary.json.
 
     P, Y : scores and labels of the test windows (windows, K)
     """
@@ -2045,14 +2045,13 @@ def new_text(path):
         yield sys.stdout
         sys.stdout.flush()
         return
-    # A name is a promise: x.tsv.gz is gzipped.
-    opener = gzip.open if str(path).endswith(".gz") else open
-    # The text layer on top of either.
-    with (
-        new_file(path) as temporary,
-        opener(temporary, "wt", encoding="utf-8") as file,
-    ):
-        yield file
+    with new_file(path) as temporary, open(temporary, "wb") as file:
+        # A name is a promise: x.tsv.gz is gzipped. Without a name and a time inside,
+        # equal tables are equal files.
+        if str(path).endswith(".gz"):
+            file = gzip.GzipFile("", "wb", fileobj=file, mtime=0)
+        with io.TextIOWrapper(file, encoding="utf-8") as text:
+            yield text
 
 
 def is_stdout(path):
@@ -2813,6 +2812,10 @@ def open_mat(path, keys):
     for key in keys:
         array = mat.get(key)
         if scipy.sparse.issparse(array):  # as MATLAB users save labels
+            # Before there are zeros: with them, doubles are eight times as large. Other
+            # numbers stay as they are, to be found and named.
+            if np.isin(array.data, (0, 1)).all():
+                array = array.astype(np.uint8)
             array = array.toarray()
         arrays.append(None if array is None else array.T)
     yield *arrays, "simulated" in mat

@@ -574,8 +574,8 @@ def rising_and_falling(args, epochs, n_sequences):
 def settle_training(args, windows):
     """The arguments, with --epochs and --top-rate where these were not given.
 
-    They depend on the data; args.json keeps what was given, so that a learning curve
-    finds runs of one command together.
+    None stands for: by the number of windows. args.json keeps what was given, so that a
+    learning curve finds runs of one command together.
     windows : for training
     """
     args = argparse.Namespace(**vars(args))

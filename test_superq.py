@@ -5292,6 +5292,16 @@ def test_a_run_of_another_backend_is_not_gone_on_with(runs, capsys):
 # ---- faults: nothing is harmed
 
 
+def test_equal_zipped_tables_are_equal_files():
+    for name in ("a.tsv.gz", "b.tsv.gz"):
+        with danq.new_text(Path(name)) as file:
+            file.write("record\n")
+        # Bytes 4 to 7 of a gzip file are its time.
+        assert Path(name).read_bytes()[4:8] == bytes(4)
+    assert Path("a.tsv.gz").read_bytes() == Path("b.tsv.gz").read_bytes()
+    assert gzip.decompress(Path("a.tsv.gz").read_bytes()) == b"record\n"
+
+
 def test_output_goes_through_links_and_to_standard_output(runs, capfd):
     write_fasta()
     Path("target.tsv").write_text("old")
