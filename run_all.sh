@@ -2,7 +2,7 @@
 # DanQ and SuperQ side by side, from nothing to one table and its pictures.
 #
 #   bash run_all.sh             data/*.mat where they are; else, with a GPU, --deepsea; else --demo
-#   bash run_all.sh --demo      SIMULATED data, narrow networks: minutes on two CPU cores, 1 GB
+#   bash run_all.sh --demo      SIMULATED data, narrow networks: 25 minutes on two cores, 4 GB
 #   bash run_all.sh --real      real human DNA: fetches 177 tracks of peaks and chr20 of hg19
 #   bash run_all.sh --deepsea   the full reproduction: 4 GB to fetch, 70 GB of disk, a GPU
 #
