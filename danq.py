@@ -1479,9 +1479,11 @@ def history_row(history, checkpoint, logs, model):
     losses may be finite. Without validation this is looked for here; with it val_loss
     shows it.
     """
-    weights = model.get_weights()
-    if "val_loss" not in logs and not all(np.isfinite(one).all() for one in weights):
-        logs["loss"] = math.nan
+    if "val_loss" not in logs:
+        # All weights are copied for this: only where it is needed.
+        finite = [np.isfinite(weight).all() for weight in model.get_weights()]
+        if not all(finite):
+            logs["loss"] = math.nan
     row = {
         "epoch": len(history) + 1,
         "seconds": round(checkpoint.seconds() - sum_seconds(history), 2),
@@ -2251,7 +2253,8 @@ def refuse_other_settings(out_dir, before, settings, changeable):
                     )
         name = key.replace("_", "-")
         # None stands for a flag that is not given.
-        was, now = ("not given" if one is None else one for one in (old, new))
+        was = "not given" if old is None else old
+        now = "not given" if new is None else new
         raise BadInput(f"{out_dir}: its {name} was {was}, now {now}: {advice}")
 
 
